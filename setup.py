@@ -1,0 +1,34 @@
+"""Installs the tconv package; experiments and configs run from a checkout."""
+
+import pathlib
+import re
+
+import setuptools
+
+ROOT = pathlib.Path(__file__).parent
+
+# The examples, studies and benchmarks: `make run`, `make bench`.
+EXPERIMENTS = [
+    'grain', 'jinja2', 'matplotlib', 'ml_collections', 'rich', 'scikit-image',
+    'scikit-learn',
+]
+# What the benchmark compares with, beside lax and flax.
+PEERS = ['torch']
+TEST = [*EXPERIMENTS, 'flatbuffers', 'hypothesis', 'pytest', 'pytest-xdist']
+DEV = [*TEST, 'pyrefly', 'ruff']
+
+setuptools.setup(
+    name='tconv',
+    version=re.search(
+        r"__version__ = '(.+)'",
+        (ROOT / 'tconv/__init__.py').read_text(encoding='utf-8')).group(1),
+    description='Transposed convolution for JAX',
+    long_description=(ROOT / 'README.md').read_text(encoding='utf-8'),
+    long_description_content_type='text/markdown',
+    license='Apache-2.0',
+    packages=setuptools.find_packages(include=['tconv', 'tconv.*']),
+    python_requires='>=3.11',
+    install_requires=['absl-py', 'chex', 'flax', 'jax>=0.10', 'optax'],
+    extras_require={
+        'experiments': EXPERIMENTS, 'peers': PEERS, 'test': TEST, 'dev': DEV},
+)

@@ -1,0 +1,104 @@
+"""Which form computes an operation, and when.
+
+Every operation can be computed by every form: a form's transposed convolution
+is linear in the coarse array and in the kernel, so transposing it in the one
+gives its convolution, and in the other its kernel gradient.
+"""
+
+from collections.abc import Callable
+
+import jax
+
+from tconv.forms import lax as lax_form
+from tconv.forms import matrix
+from tconv.forms import overlap_add
+from tconv.forms import polyphase
+from tconv.forms import vjp
+from tconv.forms import zero_insertion
+from tconv.geometry import Geometry
+
+FORMS = {
+    'matrix': matrix,
+    'vjp': vjp,
+    'lax': lax_form,
+    'zero_insertion': zero_insertion,
+    'polyphase': polyphase,
+    'overlap_add': overlap_add,
+}
+METHODS = (*FORMS, 'auto')
+
+
+def choose(operation: str, platform: str) -> str:
+  """The form that `auto` stands for.
+
+  On a CPU a matmul with the patches beats XLA's convolutions with dilated
+  inputs, and by far XLA's gradient of the kernel; an ordinary convolution is
+  fast as it is. On accelerators the platform's own convolutions are the fast
+  ones, as long as the kernel's gradient is that of an ordinary convolution.
+  The evidence is `make bench`.
+
+  Args:
+    operation: 'conv', 'conv_transpose' or 'conv_kernel_grad'.
+    platform: 'cpu', or that of an accelerator.
+
+  Returns:
+    A key of `FORMS`.
+  """
+  if operation == 'conv':
+    return 'vjp'
+  if platform == 'cpu':
+    return 'overlap_add'
+  return 'lax' if operation == 'conv_transpose' else 'vjp'
+
+
+def implementation(operation: str, method: str) -> Callable[..., jax.Array]:
+  """The function by which a form computes an operation.
+
+  Args:
+    operation: 'conv', 'conv_transpose' or 'conv_kernel_grad'.
+    method: a key of `FORMS`.
+
+  Returns:
+    A function of (array, array, geometry, *, precision,
+    preferred_element_type) in channels-last layout: (x, kernel) for `conv`,
+    (y, kernel) for `conv_transpose` and (x, y) for `conv_kernel_grad`.
+  """
+  form = FORMS[method]
+  if hasattr(form, operation):
+    return getattr(form, operation)
+  transpose = {'conv': _conv_by_transposing,
+               'conv_kernel_grad': _kernel_grad_by_transposing}[operation]
+  return transpose(form.conv_transpose)
+
+
+def _conv_by_transposing(conv_transpose):
+  """x, kernel -> y, the transpose of y -> conv_transpose(y, kernel)."""
+
+  def conv(x, kernel, geometry: Geometry, *, precision=None,
+           preferred_element_type=None):
+    dtype = preferred_element_type or x.dtype
+    x, kernel = x.astype(dtype), kernel.astype(dtype)
+    y = jax.ShapeDtypeStruct(
+        (x.shape[0], *geometry.coarse_size, kernel.shape[-1]), dtype)
+    return jax.linear_transpose(
+        lambda y: conv_transpose(y, kernel, geometry, precision=precision),
+        y)(x)[0]
+
+  return conv
+
+
+def _kernel_grad_by_transposing(conv_transpose):
+  """x, y -> kernel, the transpose of kernel -> conv_transpose(y, kernel)."""
+
+  def conv_kernel_grad(x, y, geometry: Geometry, *, precision=None,
+                       preferred_element_type=None):
+    dtype = preferred_element_type or x.dtype
+    x, y = x.astype(dtype), y.astype(dtype)
+    channels = x.shape[-1] // geometry.feature_group_count
+    kernel = jax.ShapeDtypeStruct(
+        (*geometry.kernel_size, channels, y.shape[-1]), dtype)
+    return jax.linear_transpose(
+        lambda kernel: conv_transpose(y, kernel, geometry, precision=precision),
+        kernel)(x)[0]
+
+  return conv_kernel_grad

@@ -1,0 +1,49 @@
+"""The textbook picture: zeros between the inputs, then a convolution."""
+
+import jax
+from jax import lax
+import jax.numpy as jnp
+
+from tconv.forms import patches
+from tconv.geometry import Geometry
+
+
+def insert_zeros(y: jax.Array, strides: tuple[int, ...]) -> jax.Array:
+  """Spreads [N, *size, C] out to [N, *((size - 1) * strides + 1), C]."""
+  gaps = [(0, 0, s - 1) for s in strides]
+  return lax.pad(y, jnp.zeros((), y.dtype), [(0, 0, 0), *gaps, (0, 0, 0)])
+
+
+def conv_transpose(y: jax.Array, kernel: jax.Array, geometry: Geometry, *,
+                   precision=None, preferred_element_type=None) -> jax.Array:
+  """Transposes a convolution by spreading `y` out with zeros and convolving.
+
+  The textbook picture of a fractionally strided convolution. All but one in
+  prod(strides) of the products are with a zero that was just written, so this
+  form is here to be read and checked against, not to be fast.
+
+  Args:
+    y: [N, *coarse, O] array.
+    kernel: [*K, C / groups, O] kernel of the forward convolution.
+    geometry: sizes that relate the two grids.
+    precision: as in `jax.lax.conv_general_dilated`.
+    preferred_element_type: dtype to accumulate in and to return.
+
+  Returns:
+    [N, *fine, C] array.
+
+  References:
+    Dumoulin and Visin, `A guide to convolution arithmetic for deep learning
+    <https://arxiv.org/abs/1603.07285>`_, 2016, section 4.
+  """
+  groups = geometry.feature_group_count
+  padding = tuple(
+      (e - 1 - lo, e - 1 - hi)
+      for e, (lo, hi) in zip(geometry.effective_kernel_size, geometry.padding))
+  return lax.conv_general_dilated(
+      insert_zeros(y, geometry.strides),
+      patches.flip(patches.swap_channels(kernel, groups)),
+      (1,) * geometry.num_axes, padding, rhs_dilation=geometry.dilation,
+      dimension_numbers=patches.channels_last(geometry.num_axes),
+      feature_group_count=groups, precision=precision,
+      preferred_element_type=preferred_element_type)

@@ -1,0 +1,280 @@
+"""Sizes, strides, padding: the arithmetic of convolution.
+
+A strided convolution ties a *fine* grid (its input) to a *coarse* one (its
+output). On every spatial axis
+
+    fine = (coarse - 1) * stride + (kernel - 1) * dilation + 1 - low - high
+
+where `low` and `high` count the zeros that the convolution adds at either end
+of the fine grid; a negative count crops. `Geometry` holds these numbers once
+and for all. Every way of writing padding down is turned into one here; no other
+module sees a padding string.
+
+References:
+  Dumoulin and Visin, `A guide to convolution arithmetic for deep learning
+  <https://arxiv.org/abs/1603.07285>`_, 2016.
+"""
+
+from collections.abc import Sequence
+import dataclasses
+import operator
+
+Size = tuple[int, ...]
+Pads = tuple[tuple[int, int], ...]
+Padding = str | int | Sequence[int] | Sequence[tuple[int, int]]
+
+PADDING_NAMES = ('SAME', 'VALID', 'CIRCULAR')
+
+
+@dataclasses.dataclass(frozen=True)
+class Geometry:
+  """The shape facts that tie a fine grid, a kernel and a coarse grid together.
+
+  Attributes:
+    fine_size: [*fine], size of the grid that the convolution reads.
+    coarse_size: [*coarse], size of the grid that it writes.
+    kernel_size: taps of the kernel on each axis.
+    strides: fine steps between neighbouring coarse positions.
+    dilation: fine steps between neighbouring taps.
+    padding: exact (low, high) zeros around the fine grid; negative ones crop.
+    feature_group_count: groups that the channels fall into.
+  """
+
+  fine_size: Size
+  coarse_size: Size
+  kernel_size: Size
+  strides: Size
+  dilation: Size
+  padding: Pads
+  feature_group_count: int = 1
+
+  def __post_init__(self):
+    expected = tuple(
+        (c - 1) * s + e - lo - hi
+        for c, s, e, (lo, hi) in zip(
+            self.coarse_size, self.strides, self.effective_kernel_size,
+            self.padding, strict=True))
+    if expected != self.fine_size:
+      raise ValueError(
+          f'fine_size must be {expected} for this geometry; got {self}.')
+
+  @property
+  def num_axes(self) -> int:
+    return len(self.fine_size)
+
+  @property
+  def effective_kernel_size(self) -> Size:
+    """Fine steps from the first tap of the kernel to the last, inclusive."""
+    return effective_size(self.kernel_size, self.dilation)
+
+
+def effective_size(kernel_size: Size, dilation: Size) -> Size:
+  """Extent of a dilated kernel, (k - 1) * d + 1 on each axis."""
+  return tuple((k - 1) * d + 1
+               for k, d in zip(kernel_size, dilation, strict=True))
+
+
+def per_axis(name: str, value: int | Sequence[int], num_axes: int,
+             minimum: int) -> Size:
+  """Reads one int, or one for each axis, as a tuple of ints.
+
+  Args:
+    name: what the argument is called, for the error.
+    value: one int for all axes, or a sequence with one for each.
+    num_axes: number of spatial axes.
+    minimum: smallest legal value.
+
+  Returns:
+    `num_axes` ints.
+
+  Raises:
+    ValueError: a wrong count, a value that is no int, or one below `minimum`.
+  """
+  try:
+    result = (operator.index(value),) * num_axes
+  except TypeError:
+    try:
+      result = tuple(operator.index(v) for v in value)
+    except TypeError:
+      result = None
+  if result is None or len(result) != num_axes or any(
+      v < minimum for v in result):
+    raise ValueError(
+        f'{name} must be one int >= {minimum}, or a sequence of {num_axes} of '
+        f'them; got {value!r}.')
+  return result
+
+
+def explicit_padding(padding: Padding, num_axes: int) -> Pads | str:
+  """Reads `padding` as (low, high) pairs, or as one of `PADDING_NAMES`.
+
+  Args:
+    padding: a name, one int, one int for each axis, or a (low, high) pair for
+      each axis.
+    num_axes: number of spatial axes.
+
+  Returns:
+    `num_axes` (low, high) pairs, or the name.
+
+  Raises:
+    ValueError: an unknown name, a wrong count, or values that are no ints.
+  """
+  if isinstance(padding, str):
+    if padding.upper() in PADDING_NAMES:
+      return padding.upper()
+  else:
+    try:
+      return ((operator.index(padding),) * 2,) * num_axes
+    except TypeError:
+      pass
+    try:
+      pairs = tuple(p if isinstance(p, Sequence) else (p, p) for p in padding)
+      if len(pairs) == num_axes:
+        return tuple((operator.index(lo), operator.index(hi))
+                     for lo, hi in pairs)
+    except (TypeError, ValueError):
+      pass
+  raise ValueError(
+      f'padding must be one of {", ".join(PADDING_NAMES)}, an int, or a '
+      f'sequence of {num_axes} ints or (low, high) pairs; got {padding!r}.')
+
+
+def circular_pads(kernel_size: Size, dilation: Size) -> Pads:
+  """How far 'CIRCULAR' wraps the fine grid around at either end.
+
+  As `flax.linen.Conv` has it, so that one channel of a 3-tap kernel at stride 1
+  is centred, whatever the stride.
+  """
+  return tuple(((e - 1) // 2, e // 2)
+               for e in effective_size(kernel_size, dilation))
+
+
+def conv_geometry(
+    fine_size: Size, kernel_size: Size, strides: Size, padding: Padding,
+    dilation: Size, feature_group_count: int = 1) -> Geometry:
+  """Geometry of the convolution of a given fine grid.
+
+  Args:
+    fine_size: [*fine], size of the convolution's input.
+    kernel_size: taps on each axis.
+    strides: stride on each axis.
+    padding: anything `explicit_padding` reads, but 'CIRCULAR', which is
+      'VALID' on an input that has been wrapped around.
+    dilation: kernel dilation on each axis.
+    feature_group_count: number of channel groups.
+
+  Returns:
+    The geometry. Its high padding is the exact one: fine positions at the end
+    that no tap reaches count as cropped.
+
+  Raises:
+    ValueError: `padding` cannot be read, or leaves no output.
+  """
+  effective = effective_size(kernel_size, dilation)
+  pads = explicit_padding(padding, len(fine_size))
+  if pads == 'SAME':
+    coarse_size = tuple(-(-f // s) for f, s in zip(fine_size, strides))
+    pads = tuple(_centred((c - 1) * s + e - f) for f, c, s, e in zip(
+        fine_size, coarse_size, strides, effective))
+  elif pads == 'VALID':
+    pads = ((0, 0),) * len(fine_size)
+  coarse_size = tuple((f + lo + hi - e) // s + 1 for f, (lo, hi), e, s in zip(
+      fine_size, pads, effective, strides))
+  if any(c < 1 for c in coarse_size):
+    raise ValueError(
+        f'padding {padding!r} leaves an empty result: inputs of size '
+        f'{fine_size} and a kernel that spans {effective} give {coarse_size}; '
+        'every axis must be at least 1.')
+  return Geometry(fine_size, coarse_size, kernel_size, strides, dilation,
+                  _exact(fine_size, coarse_size, effective, strides, pads),
+                  feature_group_count)
+
+
+def conv_transpose_geometry(
+    coarse_size: Size, kernel_size: Size, strides: Size, padding: Padding,
+    dilation: Size, feature_group_count: int = 1, *,
+    output_padding: int | Sequence[int] = 0,
+    output_size: int | Sequence[int] | None = None) -> Geometry:
+  """Geometry of the transposed convolution of a given coarse grid.
+
+  Args:
+    coarse_size: [*coarse], size of the transposed convolution's input.
+    kernel_size: taps on each axis.
+    strides: stride on each axis.
+    padding: as in `conv_geometry`, of the forward convolution.
+    dilation: kernel dilation on each axis.
+    feature_group_count: number of channel groups.
+    output_padding: fine positions to add at the high end, for padding given in
+      numbers only.
+    output_size: the fine size to choose, among those whose convolution has
+      `coarse_size`.
+
+  Returns:
+    The geometry.
+
+  Raises:
+    ValueError: an illegal or an empty size, or options that exclude each other.
+  """
+  num_axes = len(coarse_size)
+  effective = effective_size(kernel_size, dilation)
+  pads = explicit_padding(padding, num_axes)
+  extra = per_axis('output_padding', output_padding, num_axes, 0)
+  if any(extra) and (isinstance(pads, str) or output_size is not None):
+    raise ValueError(
+        'output_padding goes with padding in numbers and without output_size; '
+        f'got output_padding {output_padding!r} with padding {padding!r} and '
+        f'output_size {output_size!r}.')
+  limits = tuple(max(s, d) for s, d in zip(strides, dilation))
+  if any(e >= limit for e, limit in zip(extra, limits)):
+    raise ValueError(
+        'output_padding must be smaller than max(strides, kernel_dilation) = '
+        f'{limits}; got {output_padding!r}.')
+
+  # Smallest and default fine size, before the stride's slack of s - 1.
+  if pads == 'SAME':
+    smallest = tuple((c - 1) * s + 1 for c, s in zip(coarse_size, strides))
+    default = tuple(c * s for c, s in zip(coarse_size, strides))
+  else:
+    zeros = ((0, 0),) * num_axes if pads == 'VALID' else pads
+    smallest = tuple((c - 1) * s + e - lo - hi for c, s, e, (lo, hi) in zip(
+        coarse_size, strides, effective, zeros))
+    default = smallest
+    if pads == 'VALID':
+      default = tuple((c - 1) * s + max(e, s) for c, s, e in zip(
+          coarse_size, strides, effective))
+  default = tuple(f + e for f, e in zip(default, extra))
+  if output_size is None:
+    fine_size = default
+  else:
+    fine_size = per_axis('output_size', output_size, num_axes, 1)
+    valid = tuple((max(f, 1), f + s - 1) for f, s in zip(smallest, strides))
+    if any(not lo <= f <= hi for f, (lo, hi) in zip(fine_size, valid)):
+      raise ValueError(
+          f'output_size must lie within {valid} (inclusive, one range for each '
+          f'axis) for inputs of size {coarse_size}; got {output_size!r}.')
+  if any(f < 1 for f in fine_size):
+    raise ValueError(
+        f'padding {padding!r} leaves an empty result: inputs of size '
+        f'{coarse_size} and a kernel that spans {effective} give {fine_size}; '
+        'every axis must be at least 1.')
+  if pads == 'SAME':
+    pads = tuple(_centred((c - 1) * s + e - f) for f, c, s, e in zip(
+        fine_size, coarse_size, strides, effective))
+  elif pads == 'VALID':
+    pads = ((0, 0),) * num_axes
+  return Geometry(fine_size, coarse_size, kernel_size, strides, dilation,
+                  _exact(fine_size, coarse_size, effective, strides, pads),
+                  feature_group_count)
+
+
+def _centred(total: int) -> tuple[int, int]:
+  """Splits 'SAME' padding as TensorFlow does: the odd zero goes to the end."""
+  low = max(total, 0) // 2
+  return low, max(total, 0) - low
+
+
+def _exact(fine_size: Size, coarse_size: Size, effective: Size, strides: Size,
+           pads: Pads) -> Pads:
+  """Keeps the low pads and makes the high ones fulfil the invariant."""
+  return tuple((lo, (c - 1) * s + e - f - lo) for f, c, e, s, (lo, _) in zip(
+      fine_size, coarse_size, effective, strides, pads))

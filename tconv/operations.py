@@ -1,0 +1,392 @@
+"""The front door: `conv`, `conv_transpose`, `conv_kernel_grad`, `conv_matrix`.
+
+All four take the same kernel, [*K, C / groups, O], and the same arguments, and
+`padding` is always that of the forward convolution. With C the matrix of
+`conv` for these arguments, `conv_transpose` is exactly its transpose C^T, for
+complex arrays too (no conjugate). Here arguments are read, checked and brought
+into one layout; `trilinear` does the rest.
+"""
+
+from collections.abc import Sequence
+
+import chex
+import jax
+from jax import lax
+from jax.experimental import sparse as jsparse
+import jax.numpy as jnp
+import numpy as np
+
+from tconv import dispatch
+from tconv import geometry as geometry_lib
+from tconv import trilinear
+from tconv.forms import matrix as matrix_form
+from tconv.geometry import Padding
+
+Ints = int | Sequence[int]
+DimensionNumbers = (
+    tuple[str, str, str] | lax.ConvDimensionNumbers | None)
+
+
+def conv(
+    inputs: jax.Array,
+    kernel: jax.Array,
+    strides: Ints = 1,
+    padding: Padding = 'SAME',
+    *,
+    kernel_dilation: Ints = 1,
+    feature_group_count: int = 1,
+    dimension_numbers: DimensionNumbers = None,
+    precision: lax.PrecisionLike = None,
+    preferred_element_type: jax.typing.DTypeLike | None = None,
+    method: str = 'auto') -> jax.Array:
+  """The ordinary strided convolution, C x.
+
+  Args:
+    inputs: [N, *size, C] array of floats or complex numbers, with zero to three
+      spatial axes.
+    kernel: [*K, C / feature_group_count, O] array of the same dtype.
+    strides: one int, or one for each spatial axis.
+    padding: 'SAME', 'VALID', 'CIRCULAR' (as `flax.linen.Conv` wraps around), one
+      int, one int for each axis, or a (low, high) pair for each axis; negative
+      numbers crop.
+    kernel_dilation: steps between taps, one int or one for each axis.
+    feature_group_count: number of groups that both channel axes fall into.
+    dimension_numbers: layouts of inputs, kernel and result, as in
+      `jax.lax.conv_general_dilated`; by default channels last, such as
+      ('NHWC', 'HWIO', 'NHWC').
+    precision: as in `jax.lax.conv_general_dilated`.
+    preferred_element_type: dtype to accumulate in and to return; by default the
+      result has the dtype of `inputs`. Half types accumulate in float32.
+    method: the form that computes it, one of 'auto', 'matrix', 'vjp', 'lax',
+      'zero_insertion', 'polyphase', 'overlap_add'. Derivatives are always
+      computed by 'auto'.
+
+  Returns:
+    [N, *coarse, O] array.
+
+  Raises:
+    ValueError: an argument is illegal; the message names it.
+    AssertionError: the ranks do not fit.
+  """
+  to_inputs, to_kernel, to_result = _layouts(inputs, dimension_numbers)
+  inputs = _checked('inputs', inputs).transpose(to_inputs)
+  kernel = _checked('kernel', kernel, like=inputs).transpose(to_kernel)
+  options = _options(inputs, precision, preferred_element_type, method)
+  _check_channels(feature_group_count, kernel, fine=inputs.shape[-1])
+  inputs, geometry = _fine_side(
+      inputs, kernel.shape[:-2], strides, padding, kernel_dilation,
+      feature_group_count)
+  result = trilinear.contract('conv', inputs, kernel, geometry=geometry,
+                              **options)
+  return result.transpose(np.argsort(to_result))
+
+
+def conv_transpose(
+    inputs: jax.Array,
+    kernel: jax.Array,
+    strides: Ints = 1,
+    padding: Padding = 'SAME',
+    *,
+    output_padding: Ints = 0,
+    output_size: Ints | None = None,
+    kernel_dilation: Ints = 1,
+    feature_group_count: int = 1,
+    dimension_numbers: DimensionNumbers = None,
+    precision: lax.PrecisionLike = None,
+    preferred_element_type: jax.typing.DTypeLike | None = None,
+    method: str = 'auto') -> jax.Array:
+  """The transposed convolution, C^T y: from a coarse grid to a fine one.
+
+  The spatial size of the result is, for each axis,
+
+    'SAME', 'CIRCULAR'  size * stride
+    'VALID'             size * stride + max(k_eff - stride, 0)
+    numbers             (size - 1) * stride + k_eff - low - high + output_padding
+
+  with k_eff = (k - 1) * dilation + 1, or `output_size` where that is given.
+
+  Args:
+    inputs: [N, *size, O] array of floats or complex numbers, with zero to three
+      spatial axes.
+    kernel: [*K, C / feature_group_count, O] array of the same dtype: the kernel
+      of the forward convolution, from C to O channels.
+    strides: one int, or one for each spatial axis.
+    padding: that of the forward convolution, as in `conv`.
+    output_padding: positions to add at the high end of the result, for padding
+      in numbers; one int or one for each axis, below max(stride, dilation).
+    output_size: spatial size of the result, one int or one for each axis; any
+      size whose forward convolution has the size of `inputs`.
+    kernel_dilation: steps between taps, one int or one for each axis.
+    feature_group_count: number of groups that both channel axes fall into.
+    dimension_numbers: layouts of inputs, kernel and result, as in
+      `jax.lax.conv_general_dilated`; the kernel's I are the channels of the
+      result. By default channels last, such as ('NHWC', 'HWIO', 'NHWC').
+    precision: as in `jax.lax.conv_transpose`.
+    preferred_element_type: dtype to accumulate in and to return; by default the
+      result has the dtype of `inputs`. Half types accumulate in float32.
+    method: the form that computes it, as in `conv`.
+
+  Returns:
+    [N, *fine, C] array.
+
+  Raises:
+    ValueError: an argument is illegal; the message names it.
+    AssertionError: the ranks do not fit.
+
+  References:
+    Zeiler et al., `Deconvolutional networks
+    <https://doi.org/10.1109/CVPR.2010.5539957>`_, 2010.
+    Dumoulin and Visin, `A guide to convolution arithmetic for deep learning
+    <https://arxiv.org/abs/1603.07285>`_, 2016, section 4.
+  """
+  to_inputs, to_kernel, to_result = _layouts(inputs, dimension_numbers)
+  inputs = _checked('inputs', inputs).transpose(to_inputs)
+  kernel = _checked('kernel', kernel, like=inputs).transpose(to_kernel)
+  options = _options(inputs, precision, preferred_element_type, method)
+  _check_channels(feature_group_count, kernel, coarse=inputs.shape[-1])
+  kernel_size = kernel.shape[:-2]
+  num_axes = len(kernel_size)
+  strides = geometry_lib.per_axis('strides', strides, num_axes, 1)
+  dilation = geometry_lib.per_axis(
+      'kernel_dilation', kernel_dilation, num_axes, 1)
+  resolve = lambda padding, size: geometry_lib.conv_transpose_geometry(
+      inputs.shape[1:-1], kernel_size, strides, padding, dilation,
+      feature_group_count, output_padding=output_padding, output_size=size)
+  wrap = None
+  if geometry_lib.explicit_padding(padding, num_axes) == 'CIRCULAR':
+    # 'SAME' allows the same output sizes; it checks them under that name.
+    wrap = geometry_lib.circular_pads(kernel_size, dilation)
+    fine_size = resolve('SAME', output_size).fine_size
+    padding = 'VALID'
+    output_size = tuple(f + lo + hi for f, (lo, hi) in zip(fine_size, wrap))
+  result = trilinear.contract(
+      'conv_transpose', inputs, kernel, geometry=resolve(padding, output_size),
+      **options)
+  if wrap is not None:
+    unwrapped = jax.ShapeDtypeStruct(
+        (result.shape[0], *fine_size, result.shape[-1]), result.dtype)
+    result = jax.linear_transpose(
+        lambda x: _wrap_around(x, wrap), unwrapped)(result)[0]
+  return result.transpose(np.argsort(to_result))
+
+
+def conv_kernel_grad(
+    inputs: jax.Array,
+    cotangents: jax.Array,
+    kernel_size: Ints,
+    strides: Ints = 1,
+    padding: Padding = 'SAME',
+    *,
+    kernel_dilation: Ints = 1,
+    feature_group_count: int = 1,
+    dimension_numbers: DimensionNumbers = None,
+    precision: lax.PrecisionLike = None,
+    preferred_element_type: jax.typing.DTypeLike | None = None,
+    method: str = 'auto') -> jax.Array:
+  """The kernel that a fine and a coarse array call for: what training needs.
+
+  It is the gradient of sum(conv(inputs, kernel) * cotangents) with respect to
+  the kernel, and as well that of sum(conv_transpose(cotangents, kernel) *
+  inputs).
+
+  Args:
+    inputs: [N, *size, C] array, on the fine grid.
+    cotangents: [N, *coarse, O] array of the same dtype, of the size that `conv`
+      gives for these arguments.
+    kernel_size: taps, one int or one for each spatial axis.
+    strides: one int, or one for each spatial axis.
+    padding: that of the forward convolution, as in `conv`.
+    kernel_dilation: steps between taps, one int or one for each axis.
+    feature_group_count: number of groups that both channel axes fall into.
+    dimension_numbers: layouts of inputs, kernel and cotangents, as in
+      `jax.lax.conv_general_dilated` for the forward convolution.
+    precision: as in `jax.lax.conv_general_dilated`.
+    preferred_element_type: dtype to accumulate in and to return; by default the
+      result has the dtype of `inputs`. Half types accumulate in float32.
+    method: the form that computes it, as in `conv`.
+
+  Returns:
+    [*K, C / feature_group_count, O] array.
+
+  Raises:
+    ValueError: an argument is illegal; the message names it.
+    AssertionError: the ranks do not fit.
+  """
+  to_inputs, to_kernel, to_cotangents = _layouts(inputs, dimension_numbers)
+  inputs = _checked('inputs', inputs).transpose(to_inputs)
+  cotangents = _checked('cotangents', cotangents, like=inputs)
+  cotangents = cotangents.transpose(to_cotangents)
+  options = _options(inputs, precision, preferred_element_type, method)
+  kernel_size = geometry_lib.per_axis(
+      'kernel_size', kernel_size, inputs.ndim - 2, 1)
+  _check_groups(feature_group_count, 'inputs', inputs.shape[-1])
+  _check_groups(feature_group_count, 'cotangents', cotangents.shape[-1])
+  inputs, geometry = _fine_side(
+      inputs, kernel_size, strides, padding, kernel_dilation,
+      feature_group_count)
+  expected = (inputs.shape[0], *geometry.coarse_size)
+  if cotangents.shape[:-1] != expected:
+    raise ValueError(
+        f'cotangents must have batch and spatial size {expected}, those of the '
+        f'convolution of inputs; got {cotangents.shape[:-1]}.')
+  result = trilinear.contract(
+      'conv_kernel_grad', inputs, cotangents, geometry=geometry, **options)
+  return result.transpose(np.argsort(to_kernel))
+
+
+def conv_matrix(
+    kernel: jax.Array,
+    input_size: Ints,
+    strides: Ints = 1,
+    padding: Padding = 'SAME',
+    *,
+    kernel_dilation: Ints = 1,
+    feature_group_count: int = 1,
+    sparse: bool = False) -> jax.Array | jsparse.BCOO:
+  """The matrix C of a convolution; C^T is that of the transposed convolution.
+
+  Args:
+    kernel: [*K, C / feature_group_count, O] array of floats or complex numbers.
+    input_size: spatial size of the convolution's input, one int or one for each
+      axis.
+    strides: one int, or one for each spatial axis.
+    padding: as in `conv`.
+    kernel_dilation: steps between taps, one int or one for each axis.
+    feature_group_count: number of groups that both channel axes fall into.
+    sparse: whether to give a `jax.experimental.sparse.BCOO` with one element for
+      each tap that an output sees, and not a dense array.
+
+  Returns:
+    [coarse * O, fine * C] matrix of the kernel's dtype: `conv` of one image is
+    C @ x, with image and result flattened in row-major order, channels last.
+
+  Raises:
+    ValueError: an argument is illegal; the message names it.
+    AssertionError: the rank does not fit.
+  """
+  kernel = _checked('kernel', kernel)
+  chex.assert_rank(kernel, {2, 3, 4, 5}, custom_message=_RANKS.format('kernel'))
+  num_axes = kernel.ndim - 2
+  fine_size = geometry_lib.per_axis('input_size', input_size, num_axes, 1)
+  channels = kernel.shape[-2] * feature_group_count
+  _check_channels(feature_group_count, kernel, fine=channels)
+  # Wrapping around is a matrix too: wrapped position -> its source.
+  position = np.arange(np.prod(fine_size, dtype=int) * channels).reshape(
+      1, *fine_size, channels)
+  wrapped, geometry = _fine_side(
+      position, kernel.shape[:-2], strides, padding, kernel_dilation,
+      feature_group_count)
+  source = np.asarray(wrapped).reshape(-1)
+  if sparse:
+    matrix = matrix_form.sparse_conv_matrix(kernel, geometry)
+    rows, columns = matrix.indices.T
+    return jsparse.BCOO(
+        (matrix.data, jnp.stack([rows, source[columns]], -1)),
+        shape=(matrix.shape[0], position.size))
+  matrix = matrix_form.conv_matrix(kernel, geometry)
+  return jnp.zeros((matrix.shape[0], position.size), matrix.dtype).at[
+      :, source].add(matrix)
+
+
+_RANKS = ('{} must have 2 to 5 axes: a batch or one channel axis, up to three '
+          'spatial axes, channels.')
+
+
+def _layouts(inputs, dimension_numbers: DimensionNumbers):
+  """Axis orders that bring inputs, kernel and result to channels last."""
+  num_axes = jnp.ndim(inputs) - 2
+  chex.assert_rank(inputs, {2, 3, 4, 5}, custom_message=_RANKS.format('inputs'))
+  if dimension_numbers is None:
+    identity = tuple(range(num_axes + 2))
+    return identity, identity, identity
+  try:
+    shape = (1,) * (num_axes + 2)
+    numbers = lax.conv_dimension_numbers(shape, shape, dimension_numbers)
+  except (TypeError, ValueError, IndexError) as error:
+    raise ValueError(
+        'dimension_numbers must be three layouts such as ("NHWC", "HWIO", '
+        f'"NHWC") with {num_axes} spatial axes, or lax.ConvDimensionNumbers; '
+        f'got {dimension_numbers!r}.') from error
+  features = lambda spec: (spec[0], *spec[2:], spec[1])
+  out, in_, *spatial = numbers.rhs_spec
+  return (features(numbers.lhs_spec), (*spatial, in_, out),
+          features(numbers.out_spec))
+
+
+def _checked(name: str, array, like: jax.Array | None = None) -> jax.Array:
+  """The argument as a JAX array, of a legal dtype and of the rank of `like`."""
+  array = jnp.asarray(array)
+  if not jnp.issubdtype(array.dtype, jnp.inexact):
+    raise ValueError(
+        f'{name} must be of a floating or complex dtype; got {array.dtype}.')
+  if like is not None:
+    chex.assert_rank(array, like.ndim, custom_message=(
+        f'{name} must have as many axes as inputs, {like.ndim}.'))
+    if array.dtype != like.dtype:
+      raise ValueError(
+          f'{name} must have the dtype of inputs, {like.dtype}; got '
+          f'{array.dtype}.')
+  return array
+
+
+def _options(inputs, precision, preferred_element_type, method) -> dict:
+  """Checks the options that all operations share."""
+  if method not in dispatch.METHODS:
+    raise ValueError(
+        f'method must be one of {", ".join(dispatch.METHODS)}; got {method!r}.')
+  try:
+    pair = precision if isinstance(precision, (tuple, list)) else (precision,)
+    pair = tuple(None if p is None else lax.Precision(p) for p in pair)
+    precision = pair if len(pair) == 2 else pair[0]
+  except ValueError as error:
+    raise ValueError(
+        'precision must be None, a jax.lax.Precision or its name, or a pair of '
+        f'them; got {precision!r}.') from error
+  dtype = jnp.dtype(preferred_element_type or inputs.dtype)
+  if jnp.promote_types(dtype, inputs.dtype) != dtype:
+    raise ValueError(
+        'preferred_element_type must hold every value of the dtype of inputs, '
+        f'{inputs.dtype}; got {dtype}.')
+  return dict(precision=precision, dtype=dtype, method=method)
+
+
+def _check_groups(groups: int, name: str, channels: int) -> None:
+  if not isinstance(groups, (int, np.integer)) or groups < 1:
+    raise ValueError(
+        f'feature_group_count must be an int >= 1; got {groups!r}.')
+  if channels % groups:
+    raise ValueError(
+        f'{name} must have a number of channels divisible by '
+        f'feature_group_count {groups}; got {channels}.')
+
+
+def _check_channels(groups: int, kernel: jax.Array, *,
+                    fine: int | None = None, coarse: int | None = None) -> None:
+  """Checks the channels of inputs, on either side, against the kernel's."""
+  _check_groups(groups, 'kernel', kernel.shape[-1])
+  if fine is not None and fine != kernel.shape[-2] * groups:
+    raise ValueError(
+        'inputs must have as many channels as the kernel\'s I * '
+        f'feature_group_count = {kernel.shape[-2]} * {groups}; got {fine}.')
+  if coarse is not None and coarse != kernel.shape[-1]:
+    raise ValueError(
+        'inputs of a transposed convolution must have as many channels as the '
+        f'kernel\'s O = {kernel.shape[-1]}; got {coarse}.')
+
+
+def _fine_side(inputs, kernel_size, strides, padding, kernel_dilation, groups):
+  """The fine array, wrapped around if need be, and the geometry it fixes."""
+  num_axes = len(kernel_size)
+  strides = geometry_lib.per_axis('strides', strides, num_axes, 1)
+  dilation = geometry_lib.per_axis(
+      'kernel_dilation', kernel_dilation, num_axes, 1)
+  if geometry_lib.explicit_padding(padding, num_axes) == 'CIRCULAR':
+    inputs = _wrap_around(
+        inputs, geometry_lib.circular_pads(kernel_size, dilation))
+    padding = 'VALID'
+  return inputs, geometry_lib.conv_geometry(
+      inputs.shape[1:-1], kernel_size, strides, padding, dilation, groups)
+
+
+def _wrap_around(x, pads):
+  return jnp.pad(x, ((0, 0), *pads, (0, 0)), mode='wrap')

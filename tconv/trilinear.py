@@ -1,0 +1,197 @@
+"""Three primitives, each the derivative of the other two.
+
+All of the library is one form, linear in each of its three arguments:
+
+    T(x, w, y) = sum over n, i, k, c, o of
+        x[n, i * s + k * d - p, c] * w[k, c, o] * y[n, i, o]
+
+with x [N, *fine, C], w [*K, C / groups, O] and y [N, *coarse, O]. Two of them
+given, T is a linear function of the third, and that function is the operation:
+
+    conv               given x and w, gives y: C x
+    conv_transpose     given y and w, gives x: C^T y
+    conv_kernel_grad   given x and y, gives w
+
+So the transpose of each operation in either operand is another operation, and
+derivatives of any order stay within the three. This file says so to JAX, once.
+Each operation then chooses for itself how it is best computed; XLA's own
+gradient of a transposed convolution, many times slower, is never reached.
+"""
+
+import dataclasses
+import functools
+
+import jax
+from jax.extend import core
+from jax.interpreters import ad
+from jax.interpreters import batching
+from jax.interpreters import mlir
+import jax.numpy as jnp
+
+from tconv import dispatch
+from tconv.geometry import Geometry
+
+# What each operation is given, and what it gives.
+_GIVEN = {'conv': 'xw', 'conv_transpose': 'yw', 'conv_kernel_grad': 'xy'}
+_GIVES = {'conv': 'y', 'conv_transpose': 'x', 'conv_kernel_grad': 'w'}
+_OPERATION = {array: operation for operation, array in _GIVES.items()}
+_PRIMITIVES = {
+    operation: core.Primitive(f'tconv_{operation}') for operation in _GIVES}
+
+
+def contract(operation: str, lhs: jax.Array, rhs: jax.Array, *,
+             geometry: Geometry, precision=None, dtype=None,
+             method: str = 'auto') -> jax.Array:
+  """Applies one of the three operations to arrays in channels-last layout.
+
+  Args:
+    operation: 'conv', 'conv_transpose' or 'conv_kernel_grad'.
+    lhs: x [N, *fine, C]; y [N, *coarse, O] for `conv_transpose`.
+    rhs: w [*K, C / groups, O]; y [N, *coarse, O] for `conv_kernel_grad`.
+    geometry: sizes that relate the arrays.
+    precision: a hashable `jax.lax.PrecisionLike`.
+    dtype: dtype of the result; that of `lhs` by default.
+    method: a key of `dispatch.METHODS`, for this operation. Its derivatives
+      are operations of their own and are computed by 'auto'.
+
+  Returns:
+    The third array.
+  """
+  # Inside `jax.shard_map`, an operand that is the same everywhere is marked as
+  # varying here, so that its gradient is summed over the devices.
+  varying = jax.typeof(lhs).mat.varying | jax.typeof(rhs).mat.varying
+  lhs, rhs = (
+      jax.lax.pcast(a, tuple(varying - jax.typeof(a).mat.varying), to='varying')
+      for a in (lhs, rhs))
+  return _PRIMITIVES[operation].bind(
+      lhs, rhs, geometry=geometry, precision=precision,
+      dtype=jnp.dtype(dtype or lhs.dtype), method=method)
+
+
+def _compute(lhs, rhs, *, operation, geometry, precision, dtype, method,
+             platform):
+  """What a primitive stands for, in terms of other JAX operations."""
+  if method == 'auto':
+    method = dispatch.choose(operation, platform)
+  operand = jnp.promote_types(lhs.dtype, rhs.dtype)
+  accumulator = jnp.promote_types(operand, dtype)
+  if accumulator.itemsize < 4:  # float16 and bfloat16 add up in float32.
+    accumulator = jnp.dtype('float32')
+  form = dispatch.implementation(operation, method)
+  return form(lhs.astype(operand), rhs.astype(operand), geometry,
+              precision=precision, preferred_element_type=accumulator
+              ).astype(dtype)
+
+
+def _shape(operation, lhs, rhs, geometry):
+  if operation == 'conv':
+    return (lhs.shape[0], *geometry.coarse_size, rhs.shape[-1])
+  groups = geometry.feature_group_count
+  if operation == 'conv_transpose':
+    return (lhs.shape[0], *geometry.fine_size, rhs.shape[-2] * groups)
+  return (*geometry.kernel_size, lhs.shape[-1] // groups, rhs.shape[-1])
+
+
+def _abstract(lhs, rhs, *, operation, geometry, dtype, **_):
+  """Shape, dtype and sharding of the result.
+
+  Under explicit sharding the result keeps the sharding of the batch, and is
+  replicated otherwise.
+  """
+  shape = _shape(operation, lhs, rhs, geometry)
+  batch = lhs.sharding.spec[0] if operation != 'conv_kernel_grad' else None
+  spec = jax.sharding.PartitionSpec(batch, *(None,) * (len(shape) - 1))
+  return lhs.update(shape=shape, dtype=dtype, weak_type=False,
+                    sharding=lhs.sharding.update(spec=spec))
+
+
+def _transpose(cotangent, lhs, rhs, *, operation, wanted, geometry, precision,
+               **_):
+  """The operation that gives `wanted`, for the cotangent in its own place."""
+  given = dict(zip(_GIVEN[operation], (lhs, rhs)))
+  aval = given.pop(wanted).aval
+  given[_GIVES[operation]] = cotangent
+  back = _OPERATION[wanted]
+  return contract(back, *(given[a] for a in _GIVEN[back]), geometry=geometry,
+                  precision=precision, dtype=aval.dtype)
+
+
+def _batch(operands, axes, *, operation, geometry, **params):
+  """Folds a mapped axis into an axis of T, and applies the same operation.
+
+  Which one follows from the arrays that are mapped, the result among them: x
+  and y have N in common, w and y have O, x and w have C; all have the groups.
+  """
+  given, gives = _GIVEN[operation], _GIVES[operation]
+  size = next(a.shape[axis] for a, axis in zip(operands, axes)
+              if axis is not None)
+  mapped = gives.join(a for a, axis in zip(given, axes) if axis is not None)
+  shared = {'xy': 'N', 'wy': 'O', 'wx': 'C'}.get(
+      ''.join(sorted(mapped)), 'groups')
+  groups = geometry.feature_group_count
+  if shared == 'groups':
+    geometry = dataclasses.replace(
+        geometry, feature_group_count=groups * size)
+  folded = [
+      a if axis is None else _fold(jnp.moveaxis(a, axis, 0),
+                                   *_place(shared, name, groups))
+      for name, a, axis in zip(given, operands, axes)]
+  result = contract(operation, *folded, geometry=geometry, **params)
+  return _unfold(result, *_place(shared, gives, groups), size), 0
+
+
+def _place(shared: str, array: str, groups: int) -> tuple[int, int]:
+  """The axis of an array to fold into, and how much of it stays outermost.
+
+  Channels of x and y and the last axis of w run over groups first; a mapped
+  axis that is folded into the channels of each group goes behind them.
+  """
+  if shared == 'N':
+    return 0, 1
+  if shared == 'groups':
+    return -1, 1
+  if (shared, array) == ('C', 'w'):
+    return -2, 1
+  return -1, groups
+
+
+def _fold(a: jax.Array, axis: int, outer: int) -> jax.Array:
+  """Moves the leading axis into `axis`, behind the `outer` part of it."""
+  axis %= a.ndim - 1
+  size, *shape = a.shape
+  a = a.reshape(size, *shape[:axis], outer, shape[axis] // outer,
+                *shape[axis + 1:])
+  shape[axis] *= size
+  return jnp.moveaxis(a, 0, axis + 1).reshape(shape)
+
+
+def _unfold(a: jax.Array, axis: int, outer: int, size: int) -> jax.Array:
+  """Undoes `_fold`."""
+  axis %= a.ndim
+  shape = list(a.shape)
+  shape[axis] //= size
+  a = a.reshape(*shape[:axis], outer, size, shape[axis] // outer,
+                *shape[axis + 1:])
+  return jnp.moveaxis(a, axis + 1, 0).reshape(size, *shape)
+
+
+def _define(operation: str) -> None:
+  """Registers a primitive's evaluation, lowering, derivatives and batching."""
+  primitive = _PRIMITIVES[operation]
+  parameters = ('geometry', 'precision', 'dtype', 'method')
+  primitive.def_impl(jax.jit(primitive.bind, static_argnames=parameters))
+  primitive.def_abstract_eval(functools.partial(_abstract, operation=operation))
+  for platform in ('cpu', 'cuda', 'rocm', 'tpu', None):
+    compute = functools.partial(
+        _compute, operation=operation, platform=platform)
+    mlir.register_lowering(
+        primitive, mlir.lower_fun(compute, multiple_results=False), platform)
+  ad.defbilinear(primitive, *(
+      functools.partial(_transpose, operation=operation, wanted=wanted)
+      for wanted in _GIVEN[operation]))
+  batching.primitive_batchers[primitive] = functools.partial(
+      _batch, operation=operation)
+
+
+for _operation in _PRIMITIVES:
+  _define(_operation)
