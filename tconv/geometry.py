@@ -67,6 +67,26 @@ class Geometry:
     """Fine steps from the first tap of the kernel to the last, inclusive."""
     return effective_size(self.kernel_size, self.dilation)
 
+  def trimmed(self) -> tuple['Geometry', Pads]:
+    """The same operation on a fine grid whose padding is the kernel's own.
+
+    Returns:
+      A geometry with 0 <= low, high < k_eff on every axis, and the (low, high)
+      fine positions by which its grid is larger than this one's. Negative ones
+      are cropped; positive ones are zeros that no other position is weighed
+      with.
+    """
+    padding = tuple(
+        (min(max(lo, 0), e - 1), min(max(hi, 0), e - 1))
+        for (lo, hi), e in zip(self.padding, self.effective_kernel_size))
+    added = tuple(
+        (lo - own_lo, hi - own_hi)
+        for (lo, hi), (own_lo, own_hi) in zip(self.padding, padding))
+    fine_size = tuple(
+        f + lo + hi for f, (lo, hi) in zip(self.fine_size, added))
+    return dataclasses.replace(
+        self, fine_size=fine_size, padding=padding), added
+
 
 def effective_size(kernel_size: Size, dilation: Size) -> Size:
   """Extent of a dilated kernel, (k - 1) * d + 1 on each axis."""

@@ -7,6 +7,11 @@
 import numpy as np
 
 
+def integers(seed, shape, dtype=np.float32):
+  """Small whole numbers, whose products and sums are exact in any order."""
+  return np.random.default_rng(seed).integers(-4, 5, shape).astype(dtype)
+
+
 def _terms(fine, coarse, kernel_size, strides, dilation, padding):
   """Yields (fine position, tap, coarse position) of every term inside."""
   for i in np.ndindex(*coarse):

@@ -1,0 +1,85 @@
+from absl.testing import absltest
+from absl.testing import parameterized
+from jax import lax
+
+from tconv import geometry
+
+
+class GeometryTest(parameterized.TestCase):
+
+  def test_invariant_is_enforced(self):
+    legal = geometry.Geometry((4,), (2,), (3,), (1,), (1,), ((0, 0),))
+    self.assertEqual(legal.effective_kernel_size, (3,))
+    with self.assertRaisesRegex(ValueError, r'fine_size must be \(4,\)'):
+      geometry.Geometry((5,), (2,), (3,), (1,), (1,), ((0, 0),))
+
+  @parameterized.product(size=[1, 5, 8], kernel=[1, 2, 3, 4, 7],
+                         stride=[1, 2, 3, 5], dilation=[1, 2])
+  def test_same_is_the_padding_of_lax(self, size, kernel, stride, dilation):
+    effective = (kernel - 1) * dilation + 1
+    [(low, high)] = lax.padtype_to_pads((size,), (effective,), (stride,),
+                                        'SAME')
+    result = geometry.conv_geometry(
+        (size,), (kernel,), (stride,), 'SAME', (dilation,))
+    [(actual_low, actual_high)] = result.padding
+    self.assertEqual(actual_low, low)
+    # The exact high padding crops what no tap reaches.
+    self.assertBetween(high - actual_high, 0, stride - 1)
+    self.assertEqual(result.coarse_size, (-(-size // stride),))
+
+  # PyTorch 2.13: torch.nn.functional.conv_transpose1d(x, w, stride, padding,
+  # output_padding, dilation=d).shape[-1] by its documented formula.
+  @parameterized.parameters(
+      # size, kernel, stride, padding, output_padding, dilation -> fine
+      (5, 3, 1, 0, 0, 1, 7), (5, 3, 2, 1, 0, 1, 9), (5, 3, 2, 1, 1, 1, 10),
+      (4, 4, 2, 1, 0, 1, 8), (3, 2, 3, 0, 2, 1, 10), (3, 3, 1, 0, 1, 2, 8))
+  def test_sizes_in_numbers(self, size, kernel, stride, padding, extra,
+                            dilation, fine):
+    result = geometry.conv_transpose_geometry(
+        (size,), (kernel,), (stride,), padding, (dilation,),
+        output_padding=extra)
+    self.assertEqual(result.fine_size, (fine,))
+
+  @parameterized.product(size=[1, 4], kernel=[1, 2, 3, 4, 5],
+                         stride=[1, 2, 3, 4], padding=['SAME', 'VALID', 1])
+  def test_every_output_size_of_the_range_goes_back(
+      self, size, kernel, stride, padding):
+    def transposed(output_size):
+      return geometry.conv_transpose_geometry(
+          (size,), (kernel,), (stride,), padding, (1,),
+          output_size=output_size)
+
+    legal = []
+    for fine in range(1, 30):
+      try:
+        legal.append(transposed(fine))
+      except ValueError as error:
+        self.assertIn('output_size must lie within', str(error))
+    # Exactly those whose forward convolution has this size and this geometry.
+    forward = []
+    for fine in range(1, 30):
+      try:
+        result = geometry.conv_geometry(
+            (fine,), (kernel,), (stride,), padding, (1,))
+      except ValueError:
+        continue
+      if result.coarse_size == (size,):
+        forward.append(result)
+    self.assertEqual(legal, forward)
+
+  def test_39_goes_to_20_and_back(self):
+    forward = geometry.conv_geometry((39,), (3,), (2,), 'SAME', (1,))
+    self.assertEqual(forward.coarse_size, (20,))
+    back = geometry.conv_transpose_geometry(
+        (20,), (3,), (2,), 'SAME', (1,), output_size=39)
+    self.assertEqual(back, forward)
+
+  @parameterized.parameters(
+      ('same', 'SAME'), ('CIRCULAR', 'CIRCULAR'), (2, ((2, 2), (2, 2))),
+      ((1, 2), ((1, 1), (2, 2))), ([(1, 2), [-3, 4]], ((1, 2), (-3, 4))))
+  def test_padding_is_read(self, padding, expected):
+    self.assertEqual(geometry.explicit_padding(padding, 2), expected)
+
+
+if __name__ == '__main__':
+  absltest.main()
