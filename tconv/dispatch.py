@@ -78,11 +78,9 @@ def _conv_by_transposing(conv_transpose):
            preferred_element_type=None):
     dtype = preferred_element_type or x.dtype
     x, kernel = x.astype(dtype), kernel.astype(dtype)
-    y = jax.ShapeDtypeStruct(
-        (x.shape[0], *geometry.coarse_size, kernel.shape[-1]), dtype)
-    return jax.linear_transpose(
+    return vjp.pull_back(
         lambda y: conv_transpose(y, kernel, geometry, precision=precision),
-        y)(x)[0]
+        (x.shape[0], *geometry.coarse_size, kernel.shape[-1]), x)
 
   return conv
 
@@ -95,10 +93,8 @@ def _kernel_grad_by_transposing(conv_transpose):
     dtype = preferred_element_type or x.dtype
     x, y = x.astype(dtype), y.astype(dtype)
     channels = x.shape[-1] // geometry.feature_group_count
-    kernel = jax.ShapeDtypeStruct(
-        (*geometry.kernel_size, channels, y.shape[-1]), dtype)
-    return jax.linear_transpose(
+    return vjp.pull_back(
         lambda kernel: conv_transpose(y, kernel, geometry, precision=precision),
-        kernel)(x)[0]
+        (*geometry.kernel_size, channels, y.shape[-1]), x)
 
   return conv_kernel_grad

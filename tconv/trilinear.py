@@ -22,11 +22,15 @@ import dataclasses
 import functools
 
 import jax
+from jax import lax
 from jax.extend import core
 from jax.interpreters import ad
 from jax.interpreters import batching
 from jax.interpreters import mlir
 import jax.numpy as jnp
+from jax.sharding import AxisType
+from jax.sharding import PartitionSpec
+import numpy as np
 
 from tconv import dispatch
 from tconv.geometry import Geometry
@@ -61,7 +65,7 @@ def contract(operation: str, lhs: jax.Array, rhs: jax.Array, *,
   # varying here, so that its gradient is summed over the devices.
   varying = jax.typeof(lhs).mat.varying | jax.typeof(rhs).mat.varying
   lhs, rhs = (
-      jax.lax.pcast(a, tuple(varying - jax.typeof(a).mat.varying), to='varying')
+      lax.pcast(a, tuple(varying - jax.typeof(a).mat.varying), to='varying')
       for a in (lhs, rhs))
   return _PRIMITIVES[operation].bind(
       lhs, rhs, geometry=geometry, precision=precision,
@@ -77,10 +81,27 @@ def _compute(lhs, rhs, *, operation, geometry, precision, dtype, method,
   accumulator = jnp.promote_types(operand, dtype)
   if accumulator.itemsize < 4:  # float16 and bfloat16 add up in float32.
     accumulator = jnp.dtype('float32')
-  form = dispatch.implementation(operation, method)
-  return form(lhs.astype(operand), rhs.astype(operand), geometry,
-              precision=precision, preferred_element_type=accumulator
-              ).astype(dtype)
+  lhs, rhs = lhs.astype(operand), rhs.astype(operand)
+  # XLA's CPU convolutions read out of bounds where a padding is negative, be it
+  # their own or, when they are transposed, k_eff - 1 less their own. So every
+  # form gets the plain case, and the rest of the fine grid is dealt with here.
+  geometry, added = geometry.trimmed()
+  if operation != 'conv_transpose':
+    lhs = _extend(lhs, added)
+  result = dispatch.implementation(operation, method)(
+      lhs, rhs, geometry, precision=precision,
+      preferred_element_type=accumulator)
+  if operation == 'conv_transpose':
+    result = _extend(result, tuple((-lo, -hi) for lo, hi in added))
+  return result.astype(dtype)
+
+
+def _extend(x: jax.Array, added) -> jax.Array:
+  """Adds (low, high) zeros around a fine array, or crops it."""
+  if not any(map(any, added)):
+    return x
+  return lax.pad(x, jnp.zeros((), x.dtype),
+                 ((0, 0, 0), *((lo, hi, 0) for lo, hi in added), (0, 0, 0)))
 
 
 def _shape(operation, lhs, rhs, geometry):
@@ -100,9 +121,21 @@ def _abstract(lhs, rhs, *, operation, geometry, dtype, **_):
   """
   shape = _shape(operation, lhs, rhs, geometry)
   batch = lhs.sharding.spec[0] if operation != 'conv_kernel_grad' else None
-  spec = jax.sharding.PartitionSpec(batch, *(None,) * (len(shape) - 1))
+  spec = PartitionSpec(batch, *(None,) * (len(shape) - 1))
   return lhs.update(shape=shape, dtype=dtype, weak_type=False,
                     sharding=lhs.sharding.update(spec=spec))
+
+
+def _lower(lhs, rhs, **params):
+  """Computes under automatic sharding, whatever the mode outside."""
+  keys = ('operation', 'geometry', 'dtype')
+  result = _abstract(jax.typeof(lhs), jax.typeof(rhs),
+                     **{key: params[key] for key in keys})
+  compute = functools.partial(_compute, **params)
+  if AxisType.Explicit in jax.sharding.get_abstract_mesh().axis_types:
+    compute = jax.sharding.auto_axes(
+        compute, out_sharding=result.sharding.spec)
+  return compute(lhs, rhs)
 
 
 def _transpose(cotangent, lhs, rhs, *, operation, wanted, geometry, precision,
@@ -112,8 +145,11 @@ def _transpose(cotangent, lhs, rhs, *, operation, wanted, geometry, precision,
   aval = given.pop(wanted).aval
   given[_GIVES[operation]] = cotangent
   back = _OPERATION[wanted]
-  return contract(back, *(given[a] for a in _GIVEN[back]), geometry=geometry,
-                  precision=precision, dtype=aval.dtype)
+  result = contract(back, *(given[a] for a in _GIVEN[back]), geometry=geometry,
+                    precision=precision, dtype=aval.dtype)
+  if AxisType.Explicit in aval.sharding.mesh.axis_types:
+    result = jax.sharding.reshard(result, aval.sharding.spec)
+  return result
 
 
 def _batch(operands, axes, *, operation, geometry, **params):
@@ -125,7 +161,14 @@ def _batch(operands, axes, *, operation, geometry, **params):
   given, gives = _GIVEN[operation], _GIVES[operation]
   size = next(a.shape[axis] for a, axis in zip(operands, axes)
               if axis is not None)
-  mapped = gives.join(a for a, axis in zip(given, axes) if axis is not None)
+  if size == 0:  # No legal array has its channels or groups folded with 0.
+    shape = _shape(operation, *(
+        jax.ShapeDtypeStruct(
+            a.shape if axis is None else np.delete(a.shape, axis), a.dtype)
+        for a, axis in zip(operands, axes)), geometry)
+    return jnp.zeros((0, *shape), params['dtype']), 0
+  mapped = gives + ''.join(
+      a for a, axis in zip(given, axes) if axis is not None)
   shared = {'xy': 'N', 'wy': 'O', 'wx': 'C'}.get(
       ''.join(sorted(mapped)), 'groups')
   groups = geometry.feature_group_count
@@ -182,10 +225,9 @@ def _define(operation: str) -> None:
   primitive.def_impl(jax.jit(primitive.bind, static_argnames=parameters))
   primitive.def_abstract_eval(functools.partial(_abstract, operation=operation))
   for platform in ('cpu', 'cuda', 'rocm', 'tpu', None):
-    compute = functools.partial(
-        _compute, operation=operation, platform=platform)
+    lower = functools.partial(_lower, operation=operation, platform=platform)
     mlir.register_lowering(
-        primitive, mlir.lower_fun(compute, multiple_results=False), platform)
+        primitive, mlir.lower_fun(lower, multiple_results=False), platform)
   ad.defbilinear(primitive, *(
       functools.partial(_transpose, operation=operation, wanted=wanted)
       for wanted in _GIVEN[operation]))

@@ -3,7 +3,7 @@
 import jax
 from jax import lax
 
-from tconv.forms import patches
+from tconv.forms import layout
 from tconv.geometry import Geometry
 
 
@@ -31,12 +31,12 @@ def conv_transpose(y: jax.Array, kernel: jax.Array, geometry: Geometry, *,
       for e, (lo, hi) in zip(geometry.effective_kernel_size, geometry.padding))
   options = dict(
       rhs_dilation=geometry.dilation,
-      dimension_numbers=patches.channels_last(geometry.num_axes),
+      dimension_numbers=layout.channels_last(geometry.num_axes),
       precision=precision, preferred_element_type=preferred_element_type)
   if groups == 1:
     return lax.conv_transpose(y, kernel, geometry.strides, padding,
                               transpose_kernel=True, **options)
   return lax.conv_general_dilated(
-      y, patches.flip(patches.swap_channels(kernel, groups)),
+      y, layout.flip(layout.swap_channels(kernel, groups)),
       (1,) * geometry.num_axes, padding, lhs_dilation=geometry.strides,
       feature_group_count=groups, **options)

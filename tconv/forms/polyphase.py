@@ -6,7 +6,7 @@ import jax
 from jax import lax
 import jax.numpy as jnp
 
-from tconv.forms import patches
+from tconv.forms import layout
 from tconv.geometry import Geometry
 
 
@@ -57,10 +57,10 @@ def conv_transpose(y: jax.Array, kernel: jax.Array, geometry: Geometry, *,
   last = tuple(-(-(lo + f) // s) for (lo, _), f, s in zip(
       geometry.padding, geometry.fine_size, strides))
   phases = lax.conv_general_dilated(
-      y, patches.flip(patches.swap_channels(kernel, groups)), (1,) * n,
+      y, layout.flip(layout.swap_channels(kernel, groups)), (1,) * n,
       [(m - 1 - start, stop - c) for m, start, stop, c in zip(
           shifts, first, last, geometry.coarse_size)],
-      dimension_numbers=patches.channels_last(n), feature_group_count=groups,
+      dimension_numbers=layout.channels_last(n), feature_group_count=groups,
       precision=precision, preferred_element_type=preferred_element_type)
 
   # [N, *q, groups, *phases, C / groups] -> [N, *(q, phase), groups, C / groups]

@@ -6,10 +6,13 @@ second the kernel's gradient. The pullback knows every size from the shapes, so
 there is no padding arithmetic to get wrong here.
 """
 
+from collections.abc import Callable
+
 import jax
 from jax import lax
+import jax.numpy as jnp
 
-from tconv.forms import patches
+from tconv.forms import layout
 from tconv.geometry import Geometry
 
 
@@ -30,7 +33,7 @@ def conv(x: jax.Array, kernel: jax.Array, geometry: Geometry, *,
   return lax.conv_general_dilated(
       x, kernel, geometry.strides, geometry.padding,
       rhs_dilation=geometry.dilation,
-      dimension_numbers=patches.channels_last(geometry.num_axes),
+      dimension_numbers=layout.channels_last(geometry.num_axes),
       feature_group_count=geometry.feature_group_count,
       precision=precision, preferred_element_type=preferred_element_type)
 
@@ -49,13 +52,12 @@ def conv_transpose(y: jax.Array, kernel: jax.Array, geometry: Geometry, *,
   Returns:
     [N, *fine, C] array.
   """
-  dtype = preferred_element_type or y.dtype
   channels = kernel.shape[-2] * geometry.feature_group_count
-  x = jax.ShapeDtypeStruct(
-      (y.shape[0], *geometry.fine_size, channels), y.dtype)
-  convolve = lambda x: conv(x, kernel, geometry, precision=precision,
-                            preferred_element_type=dtype)
-  return jax.linear_transpose(convolve, x)(y.astype(dtype))[0].astype(dtype)
+  convolve = lambda x: conv(x, kernel, geometry, precision=precision)
+  dtype = preferred_element_type or y.dtype
+  kernel = kernel.astype(dtype)
+  return pull_back(convolve, (y.shape[0], *geometry.fine_size, channels),
+                   y.astype(dtype))
 
 
 def conv_kernel_grad(x: jax.Array, y: jax.Array, geometry: Geometry, *,
@@ -72,10 +74,29 @@ def conv_kernel_grad(x: jax.Array, y: jax.Array, geometry: Geometry, *,
   Returns:
     [*K, C / groups, O] array.
   """
-  dtype = preferred_element_type or x.dtype
   channels = x.shape[-1] // geometry.feature_group_count
-  kernel = jax.ShapeDtypeStruct(
-      (*geometry.kernel_size, channels, y.shape[-1]), dtype)
-  x, y = x.astype(dtype), y.astype(dtype)
   convolve = lambda kernel: conv(x, kernel, geometry, precision=precision)
-  return jax.linear_transpose(convolve, kernel)(y)[0]
+  dtype = preferred_element_type or x.dtype
+  x = x.astype(dtype)
+  return pull_back(convolve, (*geometry.kernel_size, channels, y.shape[-1]),
+                   y.astype(dtype))
+
+
+def pull_back(function: Callable[[jax.Array], jax.Array],
+              shape: tuple[int, ...], cotangent: jax.Array) -> jax.Array:
+  """Applies the transpose of a linear function.
+
+  Args:
+    function: a linear function from `shape` to the shape of `cotangent`.
+    shape: shape of its argument, and of the result.
+    cotangent: array to pull back.
+
+  Returns:
+    array of `shape` and of the dtype of `cotangent`.
+  """
+  # A linear function has the same pullback everywhere, so also at zero. Inside
+  # `jax.shard_map` that zero must vary as the cotangent does, or its pullback
+  # would be summed over the devices.
+  origin = lax.pcast(jnp.zeros(shape, cotangent.dtype),
+                     tuple(jax.typeof(cotangent).mat.varying), to='varying')
+  return jax.vjp(function, origin)[1](cotangent)[0]

@@ -4,7 +4,7 @@ import jax
 from jax import lax
 import jax.numpy as jnp
 
-from tconv.forms import patches
+from tconv.forms import layout
 from tconv.geometry import Geometry
 
 
@@ -42,8 +42,8 @@ def conv_transpose(y: jax.Array, kernel: jax.Array, geometry: Geometry, *,
       for e, (lo, hi) in zip(geometry.effective_kernel_size, geometry.padding))
   return lax.conv_general_dilated(
       insert_zeros(y, geometry.strides),
-      patches.flip(patches.swap_channels(kernel, groups)),
+      layout.flip(layout.swap_channels(kernel, groups)),
       (1,) * geometry.num_axes, padding, rhs_dilation=geometry.dilation,
-      dimension_numbers=patches.channels_last(geometry.num_axes),
+      dimension_numbers=layout.channels_last(geometry.num_axes),
       feature_group_count=groups, precision=precision,
       preferred_element_type=preferred_element_type)

@@ -1,0 +1,34 @@
+"""Where the channels of arrays and kernels stand."""
+
+import jax
+from jax import lax
+import jax.numpy as jnp
+
+
+def channels_last(num_axes: int) -> lax.ConvDimensionNumbers:
+  """lax's numbers for [N, *size, C], [*K, I, O] and [N, *size, O]."""
+  features = (0, num_axes + 1, *range(1, num_axes + 1))
+  kernel = (num_axes + 1, num_axes, *range(num_axes))
+  return lax.ConvDimensionNumbers(features, kernel, features)
+
+
+def swap_channels(kernel: jax.Array, groups: int) -> jax.Array:
+  """Exchanges a kernel's two channel axes, within each group.
+
+  Args:
+    kernel: [*K, C / groups, O] kernel of a convolution from C to O channels.
+    groups: number of channel groups.
+
+  Returns:
+    [*K, O / groups, C] kernel from O to C channels.
+  """
+  *taps, fine, coarse = kernel.shape
+  kernel = kernel.reshape(*taps, fine, groups, coarse // groups)
+  kernel = jnp.moveaxis(kernel, -1, -3)  # [*K, O / groups, C / groups, groups]
+  kernel = jnp.swapaxes(kernel, -1, -2)
+  return kernel.reshape(*taps, coarse // groups, groups * fine)
+
+
+def flip(kernel: jax.Array) -> jax.Array:
+  """Reverses the spatial axes of a [*K, I, O] kernel."""
+  return lax.rev(kernel, tuple(range(kernel.ndim - 2)))
