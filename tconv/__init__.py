@@ -1,6 +1,16 @@
 """tconv: transposed convolution for JAX, complete, equal to everybody's, fast."""
 
+from tconv import initializers
 from tconv.operations import conv
 from tconv.operations import conv_kernel_grad
 from tconv.operations import conv_matrix
 from tconv.operations import conv_transpose
+from tconv.resample import depth_to_space
+from tconv.resample import interpolation_kernel
+from tconv.resample import resize_conv
+from tconv.resample import space_to_depth
+from tconv.resample import sub_pixel_conv
+from tconv.resample import upsample
+from tconv.spectrum import grid_level
+
+__version__ = '0.1.0'

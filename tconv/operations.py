@@ -20,6 +20,7 @@ from tconv import dispatch
 from tconv import geometry as geometry_lib
 from tconv import trilinear
 from tconv.forms import matrix as matrix_form
+from tconv.forms import vjp
 from tconv.geometry import Padding
 
 Ints = int | Sequence[int]
@@ -53,7 +54,8 @@ def conv(
     feature_group_count: number of groups that both channel axes fall into.
     dimension_numbers: layouts of inputs, kernel and result, as in
       `jax.lax.conv_general_dilated`; by default channels last, such as
-      ('NHWC', 'HWIO', 'NHWC').
+      ('NHWC', 'HWIO', 'NHWC'). Arguments for each axis are in the order of the
+      kernel's axes, as there.
     precision: as in `jax.lax.conv_general_dilated`.
     preferred_element_type: dtype to accumulate in and to return; by default the
       result has the dtype of `inputs`. Half types accumulate in float32.
@@ -120,7 +122,8 @@ def conv_transpose(
     feature_group_count: number of groups that both channel axes fall into.
     dimension_numbers: layouts of inputs, kernel and result, as in
       `jax.lax.conv_general_dilated`; the kernel's I are the channels of the
-      result. By default channels last, such as ('NHWC', 'HWIO', 'NHWC').
+      result, and its axes give the order of arguments for each axis. By default
+      channels last, such as ('NHWC', 'HWIO', 'NHWC').
     precision: as in `jax.lax.conv_transpose`.
     preferred_element_type: dtype to accumulate in and to return; by default the
       result has the dtype of `inputs`. Half types accumulate in float32.
@@ -163,10 +166,9 @@ def conv_transpose(
       'conv_transpose', inputs, kernel, geometry=resolve(padding, output_size),
       **options)
   if wrap is not None:
-    unwrapped = jax.ShapeDtypeStruct(
-        (result.shape[0], *fine_size, result.shape[-1]), result.dtype)
-    result = jax.linear_transpose(
-        lambda x: _wrap_around(x, wrap), unwrapped)(result)[0]
+    result = vjp.pull_back(
+        lambda x: _wrap_around(x, wrap),
+        (result.shape[0], *fine_size, result.shape[-1]), result)
   return result.transpose(np.argsort(to_result))
 
 

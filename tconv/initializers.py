@@ -1,0 +1,84 @@
+"""Initial kernels for upsampling layers, in the style of jax.nn.initializers.
+
+Each function gives an initializer `init(key, shape, dtype)`.
+"""
+
+from collections.abc import Sequence
+import math
+
+import jax
+from jax.nn import initializers
+import jax.numpy as jnp
+import numpy as np
+
+from tconv import geometry
+
+
+def icnr(scale: int | Sequence[int],
+         initializer: initializers.Initializer = initializers.lecun_normal(),
+         ) -> initializers.Initializer:
+  """Starts a sub-pixel convolution as a nearest-neighbour resize convolution.
+
+  All prod(scale) kernels that write the pixels of one block start equal, so
+  that the first images have no checkerboard. Training may bring one back.
+
+  Args:
+    scale: factor, one int or one for each spatial axis.
+    initializer: draws the kernel [*K, I, C] that they share.
+
+  Returns:
+    An initializer for kernels [*K, I, prod(scale) * C] of
+    `tconv.sub_pixel_conv`. It raises a ValueError if a shape does not fit.
+
+  References:
+    Aitken et al., `Checkerboard artifact free sub-pixel convolution
+    <https://arxiv.org/abs/1707.02937>`_, 2017.
+  """
+
+  def init(key: jax.Array, shape: Sequence[int],
+           dtype: jax.typing.DTypeLike | None = None) -> jax.Array:
+    copies = math.prod(geometry.per_axis('scale', scale, len(shape) - 2, 1))
+    if shape[-1] % copies:
+      raise ValueError(
+          f'shape must end in a multiple of prod(scale) = {copies} channels; '
+          f'got {tuple(shape)}.')
+    kernel = initializer(key, (*shape[:-1], shape[-1] // copies), dtype)
+    return jnp.tile(kernel, copies)
+
+  return init
+
+
+def bilinear_upsampling() -> initializers.Initializer:
+  """Starts a transposed convolution as bilinear interpolation.
+
+  Each channel is upsampled by itself: tap values stand on the diagonal of the
+  channels, or everywhere for a depthwise kernel [*K, 1, O]. The factor is
+  ceil(k / 2), so that k = 2 * stride (less one for an odd stride) with 'SAME'
+  padding gives exactly `tconv.upsample` away from the border.
+
+  Returns:
+    An initializer for kernels [*K, C / groups, O] with C = O. It ignores the
+    key, and raises a ValueError if a shape does not fit.
+
+  References:
+    Long, Shelhamer and Darrell, `Fully convolutional networks for semantic
+    segmentation <https://arxiv.org/abs/1411.4038>`_, 2015.
+  """
+
+  def init(key: jax.Array, shape: Sequence[int],
+           dtype: jax.typing.DTypeLike | None = None) -> jax.Array:
+    del key
+    *kernel_size, fine, coarse = shape
+    if coarse % fine:
+      raise ValueError(
+          'shape must end in [C / groups, O] channels with C = O, so that the '
+          f'first divides the second; got {tuple(shape)}.')
+    taps = np.ones(())
+    for size in kernel_size:
+      factor = -(-size // 2)
+      distance = np.abs(np.arange(size) - (size - 1) / 2)
+      taps = np.multiply.outer(taps, 1 - distance / factor)
+    own = np.arange(fine)[:, None] == np.arange(coarse) % fine
+    return jnp.asarray(np.multiply.outer(taps, own), dtype)
+
+  return init

@@ -1,0 +1,245 @@
+"""Upsampling without a transposed kernel to learn, and what is built on it.
+
+Grids are aligned by their outer edges, as in `jax.image.resize`: the centre of
+fine position f lies at (f + 1/2) / scale - 1/2 on the coarse grid. Arrays are
+channels last, [N, *size, C], with one to three spatial axes.
+"""
+
+from collections.abc import Sequence
+import math
+
+import chex
+import jax
+from jax import lax
+import jax.numpy as jnp
+import numpy as np
+
+from tconv import geometry
+from tconv import operations
+
+
+def _triangle(t):
+  return np.maximum(1 - np.abs(t), 0)
+
+
+def _keys(t):
+  """Keys' cubic with a = -1/2, which reproduces quadratics."""
+  t = np.abs(t)
+  near = (1.5 * t - 2.5) * t**2 + 1
+  far = ((-.5 * t + 2.5) * t - 4) * t + 2
+  return np.where(t < 1, near, np.where(t < 2, far, 0))
+
+
+# Each method's filter over coarse steps, and how far it reaches.
+_FILTERS = {
+    'nearest': (np.ones_like, .5),
+    'bilinear': (_triangle, 1),
+    'bicubic': (_keys, 2),
+}
+
+
+def interpolation_kernel(scale: Sequence[int], *,
+                         method: str = 'bilinear') -> np.ndarray:
+  """The kernel whose transposed convolution interpolates.
+
+  `conv_transpose` with it, with `scale` as strides and 'SAME' padding, is
+  `upsample` of each channel, but that it takes positions outside of the image
+  as zero. Write it as [*K, 1, 1] for one channel, or repeat it to [*K, 1, C]
+  with C feature groups.
+
+  Args:
+    scale: factor for each axis.
+    method: 'nearest', 'bilinear' or 'bicubic'.
+
+  Returns:
+    [*K] float64 array that sums to prod(scale), with K = scale for 'nearest'
+    and 2 (bilinear) or 4 (bicubic) times that, less one where scale is odd.
+
+  Raises:
+    ValueError: `scale` or `method` is illegal.
+  """
+  if method not in _FILTERS:
+    raise ValueError(
+        f'method must be one of {", ".join(_FILTERS)}; got {method!r}.')
+  response, reach = _FILTERS[method]
+  kernel = np.ones(())
+  for s in geometry.per_axis('scale', scale, len(scale), 1):
+    size = s if method == 'nearest' else int(2 * reach) * s - s % 2
+    taps = response((np.arange(size) + .5 - size / 2) / s)
+    kernel = np.multiply.outer(kernel, taps)
+  return kernel
+
+
+def upsample(inputs: jax.Array, scale: int | Sequence[int], *,
+             method: str = 'bilinear') -> jax.Array:
+  """Interpolates an image to a whole multiple of its size.
+
+  Equal to `jax.image.resize(..., antialias=False)`. At the border the weights of
+  positions outside of the image are dropped, and the others scaled up to sum to
+  one; for 'bilinear' that is the same as repeating the edge.
+
+  Args:
+    inputs: [N, *size, C] array of floats.
+    scale: factor, one int or one for each axis.
+    method: 'nearest', 'bilinear' or 'bicubic' (Keys, a = -1/2).
+
+  Returns:
+    [N, *(size * scale), C] array.
+
+  Raises:
+    ValueError: `scale` or `method` is illegal.
+    AssertionError: the rank does not fit.
+
+  References:
+    Keys, `Cubic convolution interpolation for digital image processing
+    <https://doi.org/10.1109/TASSP.1981.1163711>`_, 1981.
+  """
+  inputs, scale = _image(inputs, 'scale', scale)
+  for axis, s in enumerate(scale, start=1):
+    taps = jnp.asarray(
+        interpolation_kernel((s,), method=method), inputs.dtype)
+    spread = lambda x: operations.conv_transpose(
+        x, taps[:, None, None], s, precision='highest')
+    lines = jnp.moveaxis(inputs, axis, -1)
+    size = lines.shape[-1]
+    fine = spread(lines.reshape(math.prod(lines.shape[:-1]), size, 1))
+    fine = fine / spread(jnp.ones((1, size, 1), inputs.dtype))
+    inputs = jnp.moveaxis(
+        fine.reshape(*lines.shape[:-1], size * s), -1, axis)
+  return inputs
+
+
+def depth_to_space(inputs: jax.Array,
+                   block_size: int | Sequence[int]) -> jax.Array:
+  """Moves channels into blocks of the spatial grid (pixel shuffle).
+
+  The block's offset is the outer part of the channel axis, as in TensorFlow:
+  channel (a * block + b) * C + c of a pixel becomes channel c at offset (a, b)
+  of its block. (PyTorch has c outermost.)
+
+  Args:
+    inputs: [N, *size, prod(block_size) * C] array.
+    block_size: one int, or one for each axis.
+
+  Returns:
+    [N, *(size * block_size), C] array.
+
+  Raises:
+    ValueError: `block_size` is illegal or does not fit the channels.
+    AssertionError: the rank does not fit.
+  """
+  inputs, blocks = _image(inputs, 'block_size', block_size)
+  batch, *size, depth = inputs.shape
+  n = len(blocks)
+  if depth % math.prod(blocks):
+    raise ValueError(
+        f'inputs must have a number of channels divisible by {math.prod(blocks)}'
+        f' = prod(block_size); got {depth}.')
+  x = inputs.reshape(batch, *size, *blocks, depth // math.prod(blocks))
+  pairs = (axis for i in range(1, n + 1) for axis in (i, n + i))
+  x = x.transpose(0, *pairs, 2 * n + 1)
+  return x.reshape(batch, *(s * b for s, b in zip(size, blocks)), x.shape[-1])
+
+
+def space_to_depth(inputs: jax.Array,
+                   block_size: int | Sequence[int]) -> jax.Array:
+  """Moves blocks of the spatial grid into channels; undoes `depth_to_space`.
+
+  Args:
+    inputs: [N, *size, C] array.
+    block_size: one int, or one for each axis.
+
+  Returns:
+    [N, *(size / block_size), prod(block_size) * C] array.
+
+  Raises:
+    ValueError: `block_size` is illegal or does not divide the size.
+    AssertionError: the rank does not fit.
+  """
+  inputs, blocks = _image(inputs, 'block_size', block_size)
+  batch, *size, channels = inputs.shape
+  n = len(blocks)
+  if any(s % b for s, b in zip(size, blocks)):
+    raise ValueError(
+        f'inputs must have a size divisible by block_size {blocks}; got '
+        f'{tuple(size)}.')
+  coarse = [s // b for s, b in zip(size, blocks)]
+  x = inputs.reshape(
+      batch, *(v for pair in zip(coarse, blocks) for v in pair), channels)
+  x = x.transpose(0, *range(1, 2 * n, 2), *range(2, 2 * n + 1, 2), 2 * n + 1)
+  return x.reshape(batch, *coarse, math.prod(blocks) * channels)
+
+
+def resize_conv(inputs: jax.Array, kernel: jax.Array,
+                scale: int | Sequence[int],
+                padding: geometry.Padding = 'SAME', *,
+                method: str = 'nearest',
+                feature_group_count: int = 1,
+                precision: lax.PrecisionLike = None) -> jax.Array:
+  """Interpolates, then convolves: upsampling that paints no checkerboard.
+
+  Args:
+    inputs: [N, *size, I] array of floats.
+    kernel: [*K, I / feature_group_count, O] array of the same dtype.
+    scale: factor, one int or one for each axis.
+    padding: of the convolution on the fine grid, as in `tconv.conv`.
+    method: 'nearest', 'bilinear' or 'bicubic'.
+    feature_group_count: as in `tconv.conv`.
+    precision: as in `tconv.conv`.
+
+  Returns:
+    [N, *(size * scale), O] array, for 'SAME' padding.
+
+  Raises:
+    ValueError: an argument is illegal; the message names it.
+    AssertionError: the ranks do not fit.
+
+  References:
+    Odena, Dumoulin and Olah, `Deconvolution and checkerboard artifacts
+    <https://doi.org/10.23915/distill.00003>`_, 2016.
+  """
+  return operations.conv(
+      upsample(inputs, scale, method=method), kernel, 1, padding,
+      feature_group_count=feature_group_count, precision=precision)
+
+
+def sub_pixel_conv(inputs: jax.Array, kernel: jax.Array,
+                   scale: int | Sequence[int],
+                   padding: geometry.Padding = 'SAME', *,
+                   feature_group_count: int = 1,
+                   precision: lax.PrecisionLike = None) -> jax.Array:
+  """Convolves to prod(scale) times the channels, then shuffles them into space.
+
+  Args:
+    inputs: [N, *size, I] array of floats.
+    kernel: [*K, I / feature_group_count, prod(scale) * C] array of the same
+      dtype, its last axis in the order of `depth_to_space`.
+    scale: factor, one int or one for each axis.
+    padding: of the convolution on the coarse grid, as in `tconv.conv`.
+    feature_group_count: as in `tconv.conv`.
+    precision: as in `tconv.conv`.
+
+  Returns:
+    [N, *(size * scale), C] array, for 'SAME' padding.
+
+  Raises:
+    ValueError: an argument is illegal; the message names it.
+    AssertionError: the ranks do not fit.
+
+  References:
+    Shi et al., `Real-time single image and video super-resolution using an
+    efficient sub-pixel convolutional neural network
+    <https://arxiv.org/abs/1609.05158>`_, 2016.
+  """
+  return depth_to_space(
+      operations.conv(inputs, kernel, 1, padding,
+                      feature_group_count=feature_group_count,
+                      precision=precision), scale)
+
+
+def _image(inputs, name, factors) -> tuple[jax.Array, geometry.Size]:
+  """Checks the rank of an image and reads a factor for each of its axes."""
+  chex.assert_rank(inputs, {3, 4, 5}, custom_message=(
+      'inputs must be [N, *size, C] with one to three spatial axes.'))
+  return jnp.asarray(inputs), geometry.per_axis(
+      name, factors, jnp.ndim(inputs) - 2, 1)

@@ -1,0 +1,110 @@
+"""The rules of the house: imports run one way, and the API is documented."""
+
+import ast
+import inspect
+import pathlib
+
+from absl.testing import absltest
+from absl.testing import parameterized
+
+import tconv
+from tconv import initializers
+
+ROOT = pathlib.Path(__file__).parent.parent
+MODULES = sorted((ROOT / 'tconv').rglob('*.py'))
+
+# What a module may import, lowest first: only what stands in an earlier row.
+ORDER = (
+    ('tconv.geometry',),
+    ('tconv.forms.layout', 'tconv.forms.patches'),
+    ('tconv.forms.matrix', 'tconv.forms.vjp', 'tconv.forms.lax',
+     'tconv.forms.zero_insertion', 'tconv.forms.polyphase',
+     'tconv.forms.overlap_add', 'tconv.forms'),
+    ('tconv.dispatch',),
+    ('tconv.trilinear',),
+    ('tconv.operations',),
+    ('tconv.resample', 'tconv.initializers'),
+)
+# These measure kernels and images, and know nothing of how they are made.
+ONLY_GEOMETRY = ('tconv.spectrum', 'tconv.initializers')
+
+FUNCTIONS = [
+    getattr(module, name)
+    for module in (tconv, initializers) for name in vars(module)
+    if inspect.isfunction(getattr(module, name)) and not name.startswith('_')]
+# Parameters that have a default and may be given by position, as in lax.
+BY_POSITION = {'strides', 'padding', 'initializer'}
+
+
+def name_of(path):
+  name = '.'.join(path.relative_to(ROOT).with_suffix('').parts)
+  return name.removesuffix('.__init__')
+
+
+def imports_of(path):
+  """Modules of this project that a file imports."""
+  for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
+    if isinstance(node, ast.Import):
+      names = [alias.name for alias in node.names]
+    elif isinstance(node, ast.ImportFrom):
+      full = [f'{node.module}.{alias.name}' for alias in node.names]
+      names = [n if (ROOT / n.replace('.', '/')).with_suffix('.py').exists()
+               else node.module for n in full]
+    else:
+      continue
+    yield from (n for n in names
+                if n.split('.')[0] in ('tconv', 'experiments', 'tests'))
+
+
+class ImportsTest(parameterized.TestCase):
+
+  @parameterized.parameters(*map(str, MODULES))
+  def test_library_imports_downwards(self, path):
+    path = pathlib.Path(path)
+    name, imports = name_of(path), set(imports_of(path))
+    if name == 'tconv':
+      return self.assertTrue(all(i.startswith('tconv.') for i in imports))
+    if name in ONLY_GEOMETRY:
+      return self.assertLessEqual(imports, {'tconv.geometry'})
+    [row] = [i for i, names in enumerate(ORDER) if name in names]
+    allowed = {n for names in ORDER[:row] for n in names}
+    self.assertLessEqual(imports, allowed)
+
+  def test_the_table_is_complete(self):
+    known = {n for row in ORDER for n in row} | set(ONLY_GEOMETRY) | {'tconv'}
+    self.assertEqual({name_of(path) for path in MODULES}, known)
+
+  def test_nothing_imports_the_tests_or_a_study_from_below(self):
+    for path in (ROOT / 'experiments').rglob('*.py'):
+      self.assertFalse(
+          [i for i in imports_of(path) if i.startswith('tests')], path)
+
+
+class InterfaceTest(parameterized.TestCase):
+
+  def test_the_public_functions_are_found(self):
+    self.assertContainsSubset(
+        {'conv', 'conv_transpose', 'conv_kernel_grad', 'conv_matrix', 'icnr'},
+        {f.__name__ for f in FUNCTIONS})
+
+  @parameterized.named_parameters((f.__name__, f) for f in FUNCTIONS)
+  def test_docstring(self, function):
+    doc = inspect.getdoc(function) or ''
+    for section in ('Returns:', *['Args:'] * bool(
+        inspect.signature(function).parameters)):
+      self.assertIn(section, doc)
+    self.assertRegex(doc, r'\[[\w*]+.*\]', 'names no shape')
+    for name in inspect.signature(function).parameters:
+      self.assertIn(f'{name}:', doc)
+
+  @parameterized.named_parameters((f.__name__, f) for f in FUNCTIONS)
+  def test_options_are_keyword_only(self, function):
+    for parameter in inspect.signature(function).parameters.values():
+      if (parameter.default is not parameter.empty
+          and parameter.name not in BY_POSITION):
+        self.assertEqual(parameter.kind, parameter.KEYWORD_ONLY,
+                         parameter.name)
+
+
+if __name__ == '__main__':
+  absltest.main()

@@ -1,0 +1,113 @@
+from absl.testing import absltest
+from absl.testing import parameterized
+import chex
+import jax
+import numpy as np
+
+import tconv
+from tests.references import integers
+
+METHODS = {'nearest': 'nearest', 'bilinear': 'linear', 'bicubic': 'cubic'}
+
+
+class UpsampleTest(chex.TestCase):
+
+  @chex.variants(with_jit=True, without_jit=True)
+  @parameterized.product(
+      method=list(METHODS), case=[((7,), 2), ((7, 5), 3), ((6, 5), (1, 4)),
+                            ((3, 4, 5), 2), ((1, 1), 2)])
+  def test_equals_jax_image_resize(self, method, case):
+    size, scale = case
+    x = np.random.default_rng(0).normal(size=(2, *size, 3)).astype('f')
+    actual = self.variant(
+        lambda x: tconv.upsample(x, scale, method=method))(x)
+    expected = jax.image.resize(
+        x, actual.shape, METHODS[method], antialias=False)
+    factors = np.broadcast_to(scale, len(size))
+    self.assertEqual(actual.shape[1:-1], tuple(factors * size))
+    # Everywhere, the border included; float32 and a few roundings of order 1.
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-5)
+
+  @parameterized.product(method=list(METHODS), scale=[(2, 2), (3, 2), (4, 5)])
+  def test_is_a_transposed_convolution_with_a_fixed_kernel(
+      self, method, scale):
+    x = np.random.default_rng(0).normal(size=(2, 6, 7, 3)).astype('f')
+    taps = tconv.interpolation_kernel(scale, method=method)
+    self.assertAlmostEqual(taps.sum(), np.prod(scale))
+    depthwise = np.repeat(taps[..., None, None], 3, -1).astype('f')
+    by_kernel = tconv.conv_transpose(x, depthwise, scale,
+                                     feature_group_count=3)
+    resized = tconv.upsample(x, scale, method=method)
+    # A filter of reach r mixes in what lies outside on the outermost r * scale
+    # positions; there, and only there, the two rules for the border differ.
+    reach = {'nearest': 0, 'bilinear': 1, 'bicubic': 2}[method]
+    inner = (slice(None), *(slice(reach * s, -reach * s or None)
+                            for s in scale))
+    np.testing.assert_allclose(by_kernel[inner], resized[inner], atol=1e-5)
+    ones = tconv.conv_transpose(np.ones_like(x), depthwise, scale,
+                                feature_group_count=3)
+    np.testing.assert_allclose(by_kernel / ones, resized, atol=1e-5)
+
+  def test_border_of_bilinear_repeats_the_edge(self):
+    x = np.array([1., 2., 4.], 'f')[None, :, None]
+    np.testing.assert_allclose(
+        tconv.upsample(x, 2)[0, :, 0], [1, 1.25, 1.75, 2.5, 3.5, 4],
+        rtol=1e-6)
+
+  def test_errors(self):
+    x = np.ones((1, 4, 4, 1), 'f')
+    with self.assertRaisesRegex(ValueError, "method must be .*got 'lanczos'"):
+      tconv.upsample(x, 2, method='lanczos')
+    with self.assertRaisesRegex(ValueError, r'scale must be .*got \(2,\)'):
+      tconv.upsample(x, (2,))
+    with self.assertRaisesRegex(AssertionError, r'inputs must be \[N, \*size'):
+      tconv.upsample(x[0, 0], 2)
+
+
+class DepthToSpaceTest(parameterized.TestCase):
+
+  @parameterized.parameters(((4,), 3), ((2, 3), (2, 3)), ((2, 1, 3), 2))
+  def test_places_each_channel(self, size, block):
+    blocks = tuple(np.broadcast_to(block, len(size)))
+    x = integers(0, (2, *size, int(np.prod(blocks)) * 3))
+    up = np.asarray(tconv.depth_to_space(x, block))
+    split = x.reshape(2, *size, *blocks, 3)
+    for pixel in np.ndindex(*size):
+      for offset in np.ndindex(*blocks):
+        at = tuple(p * b + o for p, b, o in zip(pixel, blocks, offset))
+        np.testing.assert_array_equal(
+            up[(slice(None), *at)], split[(slice(None), *pixel, *offset)])
+    np.testing.assert_array_equal(tconv.space_to_depth(up, block), x)
+
+  def test_errors(self):
+    with self.assertRaisesRegex(ValueError, 'inputs .*divisible by 4 .*got 6'):
+      tconv.depth_to_space(np.ones((1, 2, 2, 6)), 2)
+    with self.assertRaisesRegex(
+        ValueError, r'inputs .*divisible by block_size \(2, 2\); got \(4, 3\)'):
+      tconv.space_to_depth(np.ones((1, 4, 3, 1)), 2)
+
+
+class LearnedUpsamplingTest(parameterized.TestCase):
+
+  def test_resize_conv(self):
+    x, w = integers(0, (2, 4, 5, 3)), integers(1, (3, 3, 3, 2))
+    np.testing.assert_array_equal(
+        tconv.resize_conv(x, w, 2),
+        tconv.conv(x.repeat(2, 1).repeat(2, 2), w))
+
+  def test_sub_pixel_conv_is_a_transposed_convolution(self):
+    # Shi et al., 2016: the taps of each phase are one kernel of the sub-pixel
+    # convolution. With k = 2 s - 1 every phase sees one neighbour on each side.
+    x, w = integers(0, (2, 7, 3)), integers(1, (3, 3, 2 * 4))
+    phases = w.reshape(3, 3, 2, 4)  # [tap, I, phase, C]
+    kernel = np.zeros((6, 4, 3), 'f')
+    for tap in range(3):
+      for phase in range(2):
+        kernel[(2 - tap) * 2 + phase] = phases[tap, :, phase].T
+    np.testing.assert_array_equal(
+        tconv.sub_pixel_conv(x, w, 2),
+        tconv.conv_transpose(x, kernel, 2, 2))
+
+
+if __name__ == '__main__':
+  absltest.main()
