@@ -20,7 +20,7 @@ bench: $(VENV)/has-experiments
 
 lint: $(VENV)/has-dev
 	$(BIN) -m ruff check .
-	$(BIN) -m pyrefly check
+	$(BIN) -m pyrefly check --python-interpreter-path $(BIN)
 
 $(EXTRAS:%=$(VENV)/has-%): $(VENV)/has-%: $(MADE) setup.py
 	$(BIN) -m pip install --quiet --disable-pip-version-check --editable '.[$*]'

@@ -1,4 +1,4 @@
-"""tconv: transposed convolution for JAX, complete, equal to everybody's, fast."""
+"""Transposed convolution for JAX: complete, equal to everybody's, fast."""
 
 from tconv import initializers
 from tconv.operations import conv

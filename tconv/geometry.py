@@ -15,6 +15,7 @@ References:
   <https://arxiv.org/abs/1603.07285>`_, 2016.
 """
 
+from collections.abc import Iterable
 from collections.abc import Sequence
 import dataclasses
 import operator
@@ -110,13 +111,11 @@ def per_axis(name: str, value: int | Sequence[int], num_axes: int,
   Raises:
     ValueError: a wrong count, a value that is no int, or one below `minimum`.
   """
+  values = value if isinstance(value, Iterable) else (value,) * num_axes
   try:
-    result = (operator.index(value),) * num_axes
+    result = tuple(operator.index(v) for v in values)
   except TypeError:
-    try:
-      result = tuple(operator.index(v) for v in value)
-    except TypeError:
-      result = None
+    result = None
   if result is None or len(result) != num_axes or any(
       v < minimum for v in result):
     raise ValueError(
@@ -143,17 +142,15 @@ def explicit_padding(padding: Padding, num_axes: int) -> Pads | str:
     if padding.upper() in PADDING_NAMES:
       return padding.upper()
   else:
+    each = padding if isinstance(padding, Iterable) else (padding,) * num_axes
     try:
-      return ((operator.index(padding),) * 2,) * num_axes
-    except TypeError:
-      pass
-    try:
-      pairs = tuple(p if isinstance(p, Sequence) else (p, p) for p in padding)
-      if len(pairs) == num_axes:
-        return tuple((operator.index(lo), operator.index(hi))
-                     for lo, hi in pairs)
+      pads = tuple(
+          (operator.index(lo), operator.index(hi)) for lo, hi in (
+              p if isinstance(p, Iterable) else (p, p) for p in each))
     except (TypeError, ValueError):
-      pass
+      pads = None
+    if pads is not None and len(pads) == num_axes:
+      return pads
   raise ValueError(
       f'padding must be one of {", ".join(PADDING_NAMES)}, an int, or a '
       f'sequence of {num_axes} ints or (low, high) pairs; got {padding!r}.')
@@ -194,20 +191,16 @@ def conv_geometry(
   pads = explicit_padding(padding, len(fine_size))
   if pads == 'SAME':
     coarse_size = tuple(-(-f // s) for f, s in zip(fine_size, strides))
-    pads = tuple(_centred((c - 1) * s + e - f) for f, c, s, e in zip(
-        fine_size, coarse_size, strides, effective))
-  elif pads == 'VALID':
-    pads = ((0, 0),) * len(fine_size)
-  coarse_size = tuple((f + lo + hi - e) // s + 1 for f, (lo, hi), e, s in zip(
-      fine_size, pads, effective, strides))
-  if any(c < 1 for c in coarse_size):
-    raise ValueError(
-        f'padding {padding!r} leaves an empty result: inputs of size '
-        f'{fine_size} and a kernel that spans {effective} give {coarse_size}; '
-        'every axis must be at least 1.')
-  return Geometry(fine_size, coarse_size, kernel_size, strides, dilation,
-                  _exact(fine_size, coarse_size, effective, strides, pads),
-                  feature_group_count)
+    low = _same_low(fine_size, coarse_size, strides, effective)
+  else:
+    numbers = ((0, 0),) * len(fine_size) if isinstance(pads, str) else pads
+    coarse_size = tuple(
+        (f + lo + hi - e) // s + 1
+        for f, (lo, hi), e, s in zip(fine_size, numbers, effective, strides))
+    low = tuple(lo for lo, _ in numbers)
+  _check_not_empty(padding, fine_size, effective, coarse_size)
+  return _geometry(fine_size, coarse_size, kernel_size, strides, dilation, low,
+                   feature_group_count)
 
 
 def conv_transpose_geometry(
@@ -250,19 +243,17 @@ def conv_transpose_geometry(
         'output_padding must be smaller than max(strides, kernel_dilation) = '
         f'{limits}; got {output_padding!r}.')
 
-  # Smallest and default fine size, before the stride's slack of s - 1.
-  if pads == 'SAME':
-    smallest = tuple((c - 1) * s + 1 for c, s in zip(coarse_size, strides))
-    default = tuple(c * s for c, s in zip(coarse_size, strides))
+  # The smallest fine size of the `strides` that are valid, and the default.
+  numbers = ((0, 0),) * num_axes if isinstance(pads, str) else pads
+  smallest = tuple(
+      (c - 1) * s + (1 if pads == 'SAME' else e - lo - hi)
+      for c, s, e, (lo, hi) in zip(coarse_size, strides, effective, numbers))
+  if isinstance(pads, str):
+    default = tuple(
+        (c - 1) * s + (s if pads == 'SAME' else max(e, s))
+        for c, s, e in zip(coarse_size, strides, effective))
   else:
-    zeros = ((0, 0),) * num_axes if pads == 'VALID' else pads
-    smallest = tuple((c - 1) * s + e - lo - hi for c, s, e, (lo, hi) in zip(
-        coarse_size, strides, effective, zeros))
-    default = smallest
-    if pads == 'VALID':
-      default = tuple((c - 1) * s + max(e, s) for c, s, e in zip(
-          coarse_size, strides, effective))
-  default = tuple(f + e for f, e in zip(default, extra))
+    default = tuple(f + e for f, e in zip(smallest, extra))
   if output_size is None:
     fine_size = default
   else:
@@ -270,31 +261,42 @@ def conv_transpose_geometry(
     valid = tuple((max(f, 1), f + s - 1) for f, s in zip(smallest, strides))
     if any(not lo <= f <= hi for f, (lo, hi) in zip(fine_size, valid)):
       raise ValueError(
-          f'output_size must lie within {valid} (inclusive, one range for each '
+          f'output_size must lie within {valid} (inclusive, a range for each '
           f'axis) for inputs of size {coarse_size}; got {output_size!r}.')
-  if any(f < 1 for f in fine_size):
-    raise ValueError(
-        f'padding {padding!r} leaves an empty result: inputs of size '
-        f'{coarse_size} and a kernel that spans {effective} give {fine_size}; '
-        'every axis must be at least 1.')
+  _check_not_empty(padding, coarse_size, effective, fine_size)
   if pads == 'SAME':
-    pads = tuple(_centred((c - 1) * s + e - f) for f, c, s, e in zip(
-        fine_size, coarse_size, strides, effective))
-  elif pads == 'VALID':
-    pads = ((0, 0),) * num_axes
+    low = _same_low(fine_size, coarse_size, strides, effective)
+  else:
+    low = tuple(lo for lo, _ in numbers)
+  return _geometry(fine_size, coarse_size, kernel_size, strides, dilation, low,
+                   feature_group_count)
+
+
+def _same_low(fine_size: Size, coarse_size: Size, strides: Size,
+              effective: Size) -> Size:
+  """Low zeros of 'SAME'; as in TensorFlow, an odd zero goes to the high end."""
+  return tuple(
+      max((c - 1) * s + e - f, 0) // 2
+      for f, c, s, e in zip(fine_size, coarse_size, strides, effective))
+
+
+def _check_not_empty(padding: Padding, size: Size, effective: Size,
+                     result: Size) -> None:
+  if any(r < 1 for r in result):
+    raise ValueError(
+        f'padding {padding!r} leaves an empty result: inputs of size {size} '
+        f'and a kernel that spans {effective} give {result}; every axis must '
+        'be at least 1.')
+
+
+def _geometry(fine_size: Size, coarse_size: Size, kernel_size: Size,
+              strides: Size, dilation: Size, low: Size,
+              feature_group_count: int) -> Geometry:
+  """Completes the low padding with the high one of the invariant."""
+  effective = effective_size(kernel_size, dilation)
+  padding = tuple(
+      (lo, (c - 1) * s + e - f - lo)
+      for lo, f, c, s, e in zip(
+          low, fine_size, coarse_size, strides, effective))
   return Geometry(fine_size, coarse_size, kernel_size, strides, dilation,
-                  _exact(fine_size, coarse_size, effective, strides, pads),
-                  feature_group_count)
-
-
-def _centred(total: int) -> tuple[int, int]:
-  """Splits 'SAME' padding as TensorFlow does: the odd zero goes to the end."""
-  low = max(total, 0) // 2
-  return low, max(total, 0) - low
-
-
-def _exact(fine_size: Size, coarse_size: Size, effective: Size, strides: Size,
-           pads: Pads) -> Pads:
-  """Keeps the low pads and makes the high ones fulfil the invariant."""
-  return tuple((lo, (c - 1) * s + e - f - lo) for f, c, e, s, (lo, _) in zip(
-      fine_size, coarse_size, effective, strides, pads))
+                  padding, feature_group_count)

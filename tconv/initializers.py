@@ -3,6 +3,7 @@
 Each function gives an initializer `init(key, shape, dtype)`.
 """
 
+from collections.abc import Callable
 from collections.abc import Sequence
 import math
 
@@ -13,10 +14,13 @@ import numpy as np
 
 from tconv import geometry
 
+Initializer = Callable[..., jax.Array]
+
+_default_initializer = initializers.lecun_normal()
+
 
 def icnr(scale: int | Sequence[int],
-         initializer: initializers.Initializer = initializers.lecun_normal(),
-         ) -> initializers.Initializer:
+         initializer: Initializer = _default_initializer) -> Initializer:
   """Starts a sub-pixel convolution as a nearest-neighbour resize convolution.
 
   All prod(scale) kernels that write the pixels of one block start equal, so
@@ -48,7 +52,7 @@ def icnr(scale: int | Sequence[int],
   return init
 
 
-def bilinear_upsampling() -> initializers.Initializer:
+def bilinear_upsampling() -> Initializer:
   """Starts a transposed convolution as bilinear interpolation.
 
   Each channel is upsampled by itself: tap values stand on the diagonal of the

@@ -8,6 +8,7 @@ into one layout; `trilinear` does the rest.
 """
 
 from collections.abc import Sequence
+import functools
 
 import chex
 import jax
@@ -47,9 +48,9 @@ def conv(
       spatial axes.
     kernel: [*K, C / feature_group_count, O] array of the same dtype.
     strides: one int, or one for each spatial axis.
-    padding: 'SAME', 'VALID', 'CIRCULAR' (as `flax.linen.Conv` wraps around), one
-      int, one int for each axis, or a (low, high) pair for each axis; negative
-      numbers crop.
+    padding: 'SAME', 'VALID', 'CIRCULAR' (as `flax.linen.Conv` wraps around),
+      one int, one int for each axis, or a (low, high) pair for each axis;
+      negative numbers crop.
     kernel_dilation: steps between taps, one int or one for each axis.
     feature_group_count: number of groups that both channel axes fall into.
     dimension_numbers: layouts of inputs, kernel and result, as in
@@ -99,11 +100,17 @@ def conv_transpose(
     method: str = 'auto') -> jax.Array:
   """The transposed convolution, C^T y: from a coarse grid to a fine one.
 
+  A 3x3 kernel on a 4x4 image gives 2x2; its transpose goes back up:
+
+    y = jnp.ones((1, 2, 2, 1))
+    kernel = jnp.arange(9.).reshape(3, 3, 1, 1)
+    x = tconv.conv_transpose(y, kernel, 1, 'VALID')  # [1, 4, 4, 1]
+
   The spatial size of the result is, for each axis,
 
-    'SAME', 'CIRCULAR'  size * stride
-    'VALID'             size * stride + max(k_eff - stride, 0)
-    numbers             (size - 1) * stride + k_eff - low - high + output_padding
+    'SAME', 'CIRCULAR': size * stride
+    'VALID': size * stride + max(k_eff - stride, 0)
+    numbers: (size - 1) * stride + k_eff - low - high + output_padding
 
   with k_eff = (k - 1) * dilation + 1, or `output_size` where that is given.
 
@@ -115,7 +122,9 @@ def conv_transpose(
     strides: one int, or one for each spatial axis.
     padding: that of the forward convolution, as in `conv`.
     output_padding: positions to add at the high end of the result, for padding
-      in numbers; one int or one for each axis, below max(stride, dilation).
+      in numbers; one int or one for each axis, below max(stride, dilation). The
+      guide below calls it a; (size + low + high - k_eff) mod stride gets the
+      size of the convolution's input back.
     output_size: spatial size of the result, one int or one for each axis; any
       size whose forward convolution has the size of `inputs`.
     kernel_dilation: steps between taps, one int or one for each axis.
@@ -152,20 +161,23 @@ def conv_transpose(
   strides = geometry_lib.per_axis('strides', strides, num_axes, 1)
   dilation = geometry_lib.per_axis(
       'kernel_dilation', kernel_dilation, num_axes, 1)
-  resolve = lambda padding, size: geometry_lib.conv_transpose_geometry(
-      inputs.shape[1:-1], kernel_size, strides, padding, dilation,
-      feature_group_count, output_padding=output_padding, output_size=size)
-  wrap = None
-  if geometry_lib.explicit_padding(padding, num_axes) == 'CIRCULAR':
-    # 'SAME' allows the same output sizes; it checks them under that name.
+  resolve = functools.partial(
+      geometry_lib.conv_transpose_geometry, inputs.shape[1:-1], kernel_size,
+      strides, dilation=dilation, feature_group_count=feature_group_count,
+      output_padding=output_padding)
+  if geometry_lib.explicit_padding(padding, num_axes) != 'CIRCULAR':
+    geometry = resolve(padding, output_size=output_size)
+    result = trilinear.contract(
+        'conv_transpose', inputs, kernel, geometry=geometry, **options)
+  else:
+    # The transpose of a 'VALID' convolution, then that of wrapping around. The
+    # sizes that 'CIRCULAR' allows are those of 'SAME'.
+    fine_size = resolve('SAME', output_size=output_size).fine_size
     wrap = geometry_lib.circular_pads(kernel_size, dilation)
-    fine_size = resolve('SAME', output_size).fine_size
-    padding = 'VALID'
-    output_size = tuple(f + lo + hi for f, (lo, hi) in zip(fine_size, wrap))
-  result = trilinear.contract(
-      'conv_transpose', inputs, kernel, geometry=resolve(padding, output_size),
-      **options)
-  if wrap is not None:
+    geometry = resolve('VALID', output_size=tuple(
+        f + lo + hi for f, (lo, hi) in zip(fine_size, wrap)))
+    result = trilinear.contract(
+        'conv_transpose', inputs, kernel, geometry=geometry, **options)
     result = vjp.pull_back(
         lambda x: _wrap_around(x, wrap),
         (result.shape[0], *fine_size, result.shape[-1]), result)
@@ -255,8 +267,8 @@ def conv_matrix(
     padding: as in `conv`.
     kernel_dilation: steps between taps, one int or one for each axis.
     feature_group_count: number of groups that both channel axes fall into.
-    sparse: whether to give a `jax.experimental.sparse.BCOO` with one element for
-      each tap that an output sees, and not a dense array.
+    sparse: whether to give a `jax.experimental.sparse.BCOO` with one element
+      for each tap that an output sees, and not a dense array.
 
   Returns:
     [coarse * O, fine * C] matrix of the kernel's dtype: `conv` of one image is
@@ -320,7 +332,8 @@ def _checked(name: str, array, like: jax.Array | None = None) -> jax.Array:
   array = jnp.asarray(array)
   if not jnp.issubdtype(array.dtype, jnp.inexact):
     raise ValueError(
-        f'{name} must be of a floating or complex dtype; got {array.dtype}.')
+        f'{name} must be of a floating or complex dtype; got {array.dtype}. '
+        'Convert it, as in x.astype(jnp.float32).')
   if like is not None:
     chex.assert_rank(array, like.ndim, custom_message=(
         f'{name} must have as many axes as inputs, {like.ndim}.'))

@@ -6,6 +6,7 @@ channels last, [N, *size, C], with one to three spatial axes.
 """
 
 from collections.abc import Sequence
+import functools
 import math
 
 import chex
@@ -74,9 +75,9 @@ def upsample(inputs: jax.Array, scale: int | Sequence[int], *,
              method: str = 'bilinear') -> jax.Array:
   """Interpolates an image to a whole multiple of its size.
 
-  Equal to `jax.image.resize(..., antialias=False)`. At the border the weights of
-  positions outside of the image are dropped, and the others scaled up to sum to
-  one; for 'bilinear' that is the same as repeating the edge.
+  Equal to `jax.image.resize(..., antialias=False)`. At the border the weights
+  of positions outside of the image are dropped, and the others scaled up to sum
+  to one; for 'bilinear' that is the same as repeating the edge.
 
   Args:
     inputs: [N, *size, C] array of floats.
@@ -94,19 +95,24 @@ def upsample(inputs: jax.Array, scale: int | Sequence[int], *,
     Keys, `Cubic convolution interpolation for digital image processing
     <https://doi.org/10.1109/TASSP.1981.1163711>`_, 1981.
   """
-  inputs, scale = _image(inputs, 'scale', scale)
-  for axis, s in enumerate(scale, start=1):
-    taps = jnp.asarray(
-        interpolation_kernel((s,), method=method), inputs.dtype)
-    spread = lambda x: operations.conv_transpose(
-        x, taps[:, None, None], s, precision='highest')
-    lines = jnp.moveaxis(inputs, axis, -1)
-    size = lines.shape[-1]
-    fine = spread(lines.reshape(math.prod(lines.shape[:-1]), size, 1))
-    fine = fine / spread(jnp.ones((1, size, 1), inputs.dtype))
-    inputs = jnp.moveaxis(
-        fine.reshape(*lines.shape[:-1], size * s), -1, axis)
+  inputs, factors = _image(inputs, 'scale', scale)
+  for axis, factor in enumerate(factors, start=1):
+    inputs = _upsample_axis(inputs, axis, factor, method)
   return inputs
+
+
+def _upsample_axis(x: jax.Array, axis: int, scale: int,
+                   method: str) -> jax.Array:
+  """Transposed convolution along one axis, over that of ones."""
+  taps = jnp.asarray(interpolation_kernel((scale,), method=method), x.dtype)
+  spread = functools.partial(
+      operations.conv_transpose, kernel=taps[:, None, None], strides=scale,
+      precision='highest')
+  lines = jnp.moveaxis(x, axis, -1)
+  *others, size = lines.shape
+  fine = spread(lines.reshape(math.prod(others), size, 1))
+  fine = fine / spread(jnp.ones((1, size, 1), x.dtype))
+  return jnp.moveaxis(fine.reshape(*others, size * scale), -1, axis)
 
 
 def depth_to_space(inputs: jax.Array,
@@ -133,8 +139,8 @@ def depth_to_space(inputs: jax.Array,
   n = len(blocks)
   if depth % math.prod(blocks):
     raise ValueError(
-        f'inputs must have a number of channels divisible by {math.prod(blocks)}'
-        f' = prod(block_size); got {depth}.')
+        'inputs must have a number of channels divisible by '
+        f'{math.prod(blocks)} = prod(block_size); got {depth}.')
   x = inputs.reshape(batch, *size, *blocks, depth // math.prod(blocks))
   pairs = (axis for i in range(1, n + 1) for axis in (i, n + i))
   x = x.transpose(0, *pairs, 2 * n + 1)

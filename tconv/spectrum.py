@@ -29,9 +29,9 @@ def grid_level(x: jax.Array, period: int | Sequence[int], *,
   whatever its strength. P is the power spectrum of the image less its
   window-weighted mean, under a periodic Hann window, whose samples of each
   phase have the same sum, so that a constant leaks into no grid bin. floor_g is
-  the mean of P over the bins at Chebyshev distance 2 to 5 of g, but those within
-  1 of any grid bin. An image whose power is below the rounding of its own dtype
-  (constant, zero) gives 0 dB, and a finite gradient.
+  the mean of P over the bins at Chebyshev distance 2 to 5 of g, without those
+  within 1 of any grid bin. An image whose power is below the rounding of its
+  own dtype (constant, zero) gives 0 dB, and a finite gradient.
 
   Args:
     x: [N, *size, C] images, with one to three spatial axes. Each axis is

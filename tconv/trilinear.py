@@ -132,10 +132,11 @@ def _lower(lhs, rhs, **params):
   result = _abstract(jax.typeof(lhs), jax.typeof(rhs),
                      **{key: params[key] for key in keys})
   compute = functools.partial(_compute, **params)
-  if AxisType.Explicit in jax.sharding.get_abstract_mesh().axis_types:
-    compute = jax.sharding.auto_axes(
-        compute, out_sharding=result.sharding.spec)
-  return compute(lhs, rhs)
+  if AxisType.Explicit not in jax.sharding.get_abstract_mesh().axis_types:
+    return compute(lhs, rhs)
+  compute = jax.sharding.auto_axes(
+      compute, out_sharding=result.sharding.spec)
+  return compute(lhs, rhs)  # pyrefly: ignore[bad-argument-count]
 
 
 def _transpose(cotangent, lhs, rhs, *, operation, wanted, geometry, precision,
@@ -162,10 +163,11 @@ def _batch(operands, axes, *, operation, geometry, **params):
   size = next(a.shape[axis] for a, axis in zip(operands, axes)
               if axis is not None)
   if size == 0:  # No legal array has its channels or groups folded with 0.
-    shape = _shape(operation, *(
+    lhs, rhs = (
         jax.ShapeDtypeStruct(
             a.shape if axis is None else np.delete(a.shape, axis), a.dtype)
-        for a, axis in zip(operands, axes)), geometry)
+        for a, axis in zip(operands, axes))
+    shape = _shape(operation, lhs, rhs, geometry)
     return jnp.zeros((0, *shape), params['dtype']), 0
   mapped = gives + ''.join(
       a for a, axis in zip(given, axes) if axis is not None)

@@ -15,7 +15,7 @@ from tconv import trilinear
 from tests import references
 from tests.references import integers
 
-# (kernel_size, strides, dilation) on one axis, k_eff < s and k_eff > s included.
+# (kernel_size, strides, dilation) of one axis, k_eff < s and k_eff > s too.
 AXES = tuple(itertools.product((1, 2, 3, 4), (1, 2, 3), (1, 2)))
 PADDINGS = ('SAME', 'VALID', ((1, 2),), ((-1, 1),))
 

@@ -1,7 +1,7 @@
 """Convolutions by NumPy loops over the trilinear sum, independent of JAX.
 
-    T(x, w, y) = sum over n, i, k, c, o of
-        x[n, i * s + k * d - p, c] * w[k, c, o] * y[n, i, o]
+T(x, w, y) = sum over n, i, k, c, o of
+    x[n, i * s + k * d - p, c] * w[k, c, o] * y[n, i, o]
 """
 
 import numpy as np

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 
 
 def channels_last(num_axes: int) -> lax.ConvDimensionNumbers:
-  """lax's numbers for [N, *size, C], [*K, I, O] and [N, *size, O]."""
+  """Numbers for lax of [N, *size, C], [*K, I, O] and [N, *size, O]."""
   features = (0, num_axes + 1, *range(1, num_axes + 1))
   kernel = (num_axes + 1, num_axes, *range(num_axes))
   return lax.ConvDimensionNumbers(features, kernel, features)

@@ -14,7 +14,7 @@ def conv_transpose(y: jax.Array, kernel: jax.Array, geometry: Geometry, *,
 
   Each coarse position scales the whole kernel by its value, which gives a patch
   of the fine grid; where patches overlap, they add. The scaling of all patches
-  is one matmul of [N * coarse, O] by [O, K * C], the adding is `patches.overlap`
+  is one matmul of [N * coarse, O] by [O, K * C]; `patches.overlap` adds them
   (together known as GEMM and col2im). No product is with an inserted zero.
 
   Args:
@@ -30,7 +30,8 @@ def conv_transpose(y: jax.Array, kernel: jax.Array, geometry: Geometry, *,
   groups = geometry.feature_group_count
   n = geometry.num_axes
   y = y.reshape(*y.shape[:-1], groups, y.shape[-1] // groups)
-  kernel = kernel.reshape(*kernel.shape[:-1], groups, kernel.shape[-1] // groups)
+  kernel = kernel.reshape(
+      *kernel.shape[:-1], groups, kernel.shape[-1] // groups)
   # [groups, N, *coarse, *K, C / groups]
   stamps = lax.dot_general(
       y, kernel, (((n + 2,), (n + 2,)), ((n + 1,), (n + 1,))),

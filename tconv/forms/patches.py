@@ -1,5 +1,6 @@
 """Patches of the fine grid, one for every coarse position."""
 
+import functools
 import math
 
 import jax
@@ -46,10 +47,10 @@ def _overlap_axis(patches: jax.Array, geometry: Geometry,
       (0, 0, 0), (0, 0, 0),
       (0, shifts * stride - effective, geometry.dilation[axis] - 1),
       (0, 0, 0)))
-  total = sum(
+  total = functools.reduce(jnp.add, (
       lax.pad(patches[:, :, m * stride:(m + 1) * stride], zero,
               ((0, 0, 0), (m, shifts - 1 - m, 0), (0, 0, 0), (0, 0, 0)))
-      for m in range(shifts))
+      for m in range(shifts)))
   length = (coarse + shifts - 1) * stride
   total = total.reshape(math.prod(before), length, math.prod(after))
   total = lax.pad(total, zero, (

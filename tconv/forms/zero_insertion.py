@@ -18,9 +18,10 @@ def conv_transpose(y: jax.Array, kernel: jax.Array, geometry: Geometry, *,
                    precision=None, preferred_element_type=None) -> jax.Array:
   """Transposes a convolution by spreading `y` out with zeros and convolving.
 
-  The textbook picture of a fractionally strided convolution. All but one in
-  prod(strides) of the products are with a zero that was just written, so this
-  form is here to be read and checked against, not to be fast.
+  The textbook picture of a fractionally strided convolution. The kernel is
+  turned by 180 degrees: a tap that took from one side now gives to it. All but
+  one in prod(strides) of the products are with a zero that was just written, so
+  this form is here to be read and checked against, not to be fast.
 
   Args:
     y: [N, *coarse, O] array.
