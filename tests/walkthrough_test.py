@@ -1,0 +1,189 @@
+"""The walkthrough against numbers that are made here, without tconv."""
+
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+from unittest import mock
+
+from absl.testing import absltest
+from absl.testing import flagsaver
+from absl.testing import parameterized
+import jax.numpy as jnp
+from matplotlib import image
+import numpy as np
+
+from experiments import relations
+from experiments import walkthrough
+import tconv
+
+X = np.array([[1, 0, 2, 1], [0, 1, 0, 2], [1, 2, 1, 0], [0, 1, 0, 1]])
+W = np.array([[1, 2, 3], [4, 5, 6], [7, 8, 9]])
+Y = np.array([[1, 2], [3, 4]])
+# i, k, s, p, d of the figures in Dumoulin and Visin's guide.
+EXAMPLES = [(4, 3, 1, 0, 1), (5, 4, 1, 2, 1), (5, 3, 1, 1, 1), (5, 3, 1, 2, 1),
+            (5, 3, 2, 0, 1), (5, 3, 2, 1, 1), (6, 3, 2, 1, 1), (7, 3, 1, 0, 2)]
+
+
+def matrix(kernel, coarse, stride=1):
+  """C, [coarse^2, fine^2], written tap by tap."""
+  k = len(kernel)
+  fine = stride * (coarse - 1) + k
+  c = np.zeros((coarse, coarse, fine, fine), int)
+  for i, j, a, b in np.ndindex(coarse, coarse, k, k):
+    c[i, j, stride * i + a, stride * j + b] = kernel[a, b]
+  return c.reshape(coarse**2, fine**2)
+
+
+def up(kernel, y, stride=1):
+  """C^T y, as an image."""
+  result = matrix(kernel, len(y), stride).T @ y.ravel()
+  return result.reshape([round(len(result)**0.5)] * 2)
+
+
+class TextTest(parameterized.TestCase):
+
+  @classmethod
+  def setUpClass(cls):
+    super().setUpClass()
+    folder = tempfile.TemporaryDirectory()
+    cls.addClassCleanup(folder.cleanup)
+    cls.folder = pathlib.Path(folder.name, 'made', 'on', 'demand')
+    # As a reader runs it, piped.
+    cls.text = subprocess.run(
+        [sys.executable, '-W', 'error', '-m', 'experiments.walkthrough',
+         f'--out={cls.folder}'],
+        stdout=subprocess.PIPE, check=True, encoding='utf-8',
+        cwd=pathlib.Path(__file__).parents[1],
+        env={**os.environ, 'PYTHONIOENCODING': 'utf-8',
+             'JAX_NUMPY_RANK_PROMOTION': 'raise'}).stdout
+
+  def assert_prints(self, values):
+    """Finds [rows, columns] numbers on consecutive lines, in one frame."""
+    rows = [re.compile('│ +' + ' +'.join(
+        str(v) if v else r'\.' for v in row) + ' +│') for row in values]
+    lines = self.text.splitlines()
+    self.assertTrue(any(
+        all(row.search(lines[start + i]) for i, row in enumerate(rows))
+        for start in range(len(lines) - len(rows) + 1)), f'no {values}')
+
+  def test_is_plain_text_of_80_columns(self):
+    self.assertNotIn('\x1b', self.text)
+    self.assertLessEqual(max(map(len, self.text.splitlines()[:-1])), 80)
+    self.assertNotIn('…', self.text)
+
+  def test_the_convolution_and_its_matrix(self):
+    y = np.array([[sum(X[i + a, j + b] * W[a, b] for a, b in np.ndindex(3, 3))
+                   for j in range(2)] for i in range(2)])
+    for values in [X, W, y, X.reshape(1, 16), matrix(W, 2), y.reshape(4, 1)]:
+      self.assert_prints(values)
+
+  def test_the_transpose_and_its_stamps(self):
+    self.assert_prints(Y)
+    self.assert_prints(up(W, Y))
+    for index in range(4):
+      one = np.where(np.arange(4) == index, Y.ravel(), 0).reshape(2, 2)
+      stamp = up(W, one)
+      self.assertEqual(np.count_nonzero(stamp), 9)
+      self.assert_prints(stamp)
+
+  def test_the_shape_comes_back_and_not_the_values(self):
+    c = matrix(W, 2)
+    self.assert_prints((c.T @ c @ X.ravel()).reshape(4, 4))
+    self.assertFalse(np.array_equal(walkthrough.TWIN, X))
+    np.testing.assert_array_equal(c @ walkthrough.TWIN.ravel(), c @ X.ravel())
+    self.assert_prints(walkthrough.TWIN)
+
+  def test_zero_insertion_and_its_work(self):
+    among_zeros = np.zeros((7, 7), int)
+    among_zeros[2:5:2, 2:5:2] = Y
+    self.assert_prints(among_zeros)
+    self.assert_prints(np.rot90(W, 2))
+    self.assert_prints(up(W, Y, 2))
+    # Every fine position meets 9 taps; a stamp is 9 taps for a coarse one.
+    for s, n in [(2, 2), (2, 8), (2, 32), (2, 128), (3, 128), (4, 128)]:
+      fine = len(range(0, s * (n - 1) + 3))
+      zeros, stamps = 9 * fine * fine, 9 * n * n
+      self.assertRegex(self.text, ' +'.join(map(str, (
+          '', s, n, fine, zeros, stamps, f'{zeros / stamps:.2f}'))))
+
+  @parameterized.parameters(3, 4)
+  def test_the_overlap(self, taps):
+    self.assert_prints(up(np.ones((taps, taps), int), np.ones((5, 5), int), 2))
+
+  def test_the_relations(self):
+    rows = [line.split() for line in self.text.splitlines()
+            if line.rstrip().endswith(' yes')]
+    there, back = rows[:len(EXAMPLES)], rows[len(EXAMPLES):]
+    self.assertEqual([row[0] for row in there], '1 2 3 4 5 6 6 15'.split())
+    self.assertEqual([row[0] for row in back], '8 9 10 11 12 13 14 -'.split())
+    for (i, k, s, p, d), first, second in zip(
+        EXAMPLES, there, back, strict=True):
+      extent = range(0, k * d, d)[-1] + 1  # From the first tap to the last.
+      places = range(0, i + 2 * p - extent + 1, s)
+      o = len(places)
+      missed = i + 2 * p - (places[-1] + extent)
+      self.assertEqual(first[-7:], [*map(str, (i, k, s, p, d, o)), 'yes'])
+      stretched = len(np.zeros((o, s)).ravel()) - (s - 1)
+      self.assertEqual(second[-8:], [*map(str, (
+          o, stretched, k, 1, extent - 1 - p, missed, i)), 'yes'])
+
+  def test_the_figures(self):
+    last = self.text.splitlines()[-1]
+    self.assertStartsWith(last, f'Figures in {self.folder}: ')
+    paths = sorted(self.folder.iterdir())
+    self.assertEqual([path.name for path in paths], [
+        'matrix.png', 'one_to_nine.png', 'overlap.png', 'zero_insertion.png'])
+    for path in paths:
+      self.assertIn(path.stem, last)
+      pixels = image.imread(path)
+      self.assertGreater(min(pixels.shape[:2]), 400)
+      colours = np.unique(np.rint(255 * pixels[..., :3]) @ [1, 256, 256**2])
+      self.assertGreater(len(colours), 100)
+
+
+class FailureTest(parameterized.TestCase):
+
+  def fails(self):
+    """Runs the command, which has to fail, and gives its message."""
+    with tempfile.TemporaryDirectory() as folder:
+      with flagsaver.as_parsed(out=folder):
+        with self.assertRaises(SystemExit) as caught:
+          walkthrough.main(['walkthrough'])
+      self.assertEmpty(os.listdir(folder))
+    self.assertIsInstance(caught.exception.code, str)  # So the status is 1.
+    return caught.exception.code
+
+  @parameterized.parameters(
+      (0, dict(output='(i-k)')), (4, dict(padding='k')),
+      (5, dict(transposed="s*(i'-1)+k")), (7, dict(padding='k-p-1')),
+      (6, dict(transposed="s*(i'-1)+k-2*p")),
+      (6, dict(example=(6, 3, 2, 1, 2))))
+  def test_a_wrong_relation(self, index, change):
+    wrong = list(relations.RELATIONS)
+    wrong[index] = wrong[index]._replace(**change)
+    with mock.patch.object(relations, 'RELATIONS', wrong):
+      self.assertIn(f'but: {wrong[index].name})', self.fails())
+
+  @parameterized.parameters('conv', 'conv_transpose')
+  def test_values_shifted_by_one_position(self, operation):
+    right = getattr(tconv, operation)
+    # Only the relations name a dilation; what is told before them stays true.
+    shifted = lambda *args, **kwargs: jnp.roll(
+        right(*args, **kwargs), 'kernel_dilation' in kwargs, axis=1)
+    with mock.patch.object(tconv, operation, shifted):
+      names = ', '.join(r.name for r in relations.RELATIONS)
+      self.assertIn(f'but: {names})', self.fails())
+
+  def test_a_transpose_that_is_another_map(self):
+    right = tconv.conv_transpose
+    flipped = lambda y, w, *args, **kwargs: right(y, w[::-1], *args, **kwargs)
+    with mock.patch.object(tconv, 'conv_transpose', flipped):
+      self.assertIn('does not hold: tconv.conv_transpose gives C^T y',
+                    self.fails())
+
+
+if __name__ == '__main__':
+  absltest.main()
