@@ -28,27 +28,30 @@ FORMS = {
 METHODS = (*FORMS, 'auto')
 
 
-def choose(operation: str, platform: str) -> str:
+def choose(operation: str, geometry: Geometry, platform: str) -> str:
   """The form that `auto` stands for.
 
-  On a CPU a matmul with the patches beats XLA's convolutions with dilated
-  inputs, and by far XLA's gradient of the kernel; an ordinary convolution is
-  fast as it is. On accelerators the platform's own convolutions are the fast
-  ones, as long as the kernel's gradient is that of an ordinary convolution.
-  The evidence is `make bench`.
+  Accelerators have fast convolutions of their own, as long as the kernel's
+  gradient is that of an ordinary convolution. On a CPU, XLA is quick only at
+  ordinary convolutions: with zeros between the inputs, or for the kernel's
+  gradient with groups, one matmul with all patches is faster by far. At stride
+  1 there are no zeros. The evidence is `make bench`, and CHANGELOG.md for the rest.
 
   Args:
     operation: 'conv', 'conv_transpose' or 'conv_kernel_grad'.
-    platform: 'cpu', or that of an accelerator.
+    geometry: sizes that relate the arrays.
+    platform: 'cpu' or 'accelerator'.
 
   Returns:
     A key of `FORMS`.
   """
-  if operation == 'conv':
-    return 'vjp'
-  if platform == 'cpu':
-    return 'overlap_add'
-  return 'lax' if operation == 'conv_transpose' else 'vjp'
+  strided = any(s > 1 for s in geometry.strides)
+  if operation == 'conv_transpose':
+    return 'overlap_add' if platform == 'cpu' and strided else 'lax'
+  if operation == 'conv_kernel_grad' and platform == 'cpu':
+    grouped = geometry.feature_group_count > 1
+    return 'overlap_add' if strided or grouped else 'vjp'
+  return 'vjp'
 
 
 def implementation(operation: str, method: str) -> Callable[..., jax.Array]:

@@ -104,6 +104,8 @@ def upsample(inputs: jax.Array, scale: int | Sequence[int], *,
 def _upsample_axis(x: jax.Array, axis: int, scale: int,
                    method: str) -> jax.Array:
   """Transposed convolution along one axis, over that of ones."""
+  if method == 'nearest':  # The same, for less.
+    return jnp.repeat(x, scale, axis)
   taps = jnp.asarray(interpolation_kernel((scale,), method=method), x.dtype)
   spread = functools.partial(
       operations.conv_transpose, kernel=taps[:, None, None], strides=scale,

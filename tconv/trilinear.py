@@ -76,7 +76,7 @@ def _compute(lhs, rhs, *, operation, geometry, precision, dtype, method,
              platform):
   """What a primitive stands for, in terms of other JAX operations."""
   if method == 'auto':
-    method = dispatch.choose(operation, platform)
+    method = dispatch.choose(operation, geometry, platform)
   operand = jnp.promote_types(lhs.dtype, rhs.dtype)
   accumulator = jnp.promote_types(operand, dtype)
   if accumulator.itemsize < 4:  # float16 and bfloat16 add up in float32.
@@ -226,8 +226,9 @@ def _define(operation: str) -> None:
   parameters = ('geometry', 'precision', 'dtype', 'method')
   primitive.def_impl(jax.jit(primitive.bind, static_argnames=parameters))
   primitive.def_abstract_eval(functools.partial(_abstract, operation=operation))
-  for platform in ('cpu', 'cuda', 'rocm', 'tpu', None):
-    lower = functools.partial(_lower, operation=operation, platform=platform)
+  for platform in ('cpu', None):  # None is for all others.
+    lower = functools.partial(_lower, operation=operation,
+                              platform=platform or 'accelerator')
     mlir.register_lowering(
         primitive, mlir.lower_fun(lower, multiple_results=False), platform)
   ad.defbilinear(primitive, *(

@@ -5,6 +5,8 @@ import functools
 from absl.testing import absltest
 from absl.testing import parameterized
 import chex
+from flax import linen as nn
+import jax
 from jax import lax
 import jax.numpy as jnp
 import numpy as np
@@ -93,6 +95,15 @@ class ValuesTest(parameterized.TestCase):
     self.assertEqual(tconv.conv_transpose(y, w, **options).shape[1],
                      y.shape[1] * stride)
 
+  @parameterized.product(kernel=[1, 2, 3, 4], stride=[1, 2], dilation=[1, 2])
+  def test_circular_is_that_of_flax(self, kernel, stride, dilation):
+    x, w = integers(0, (2, 7, 2)), integers(1, (kernel, 2, 3))
+    layer = nn.Conv(3, kernel, stride, 'CIRCULAR', kernel_dilation=dilation,
+                    use_bias=False)
+    np.testing.assert_array_equal(
+        tconv.conv(x, w, stride, 'CIRCULAR', kernel_dilation=dilation),
+        layer.apply({'params': {'kernel': w}}, x))
+
   @parameterized.parameters(
       dict(padding='SAME'), dict(padding=1, output_padding=1),
       dict(padding=((0, 2),)), dict(padding='VALID', output_size=12))
@@ -164,6 +175,20 @@ class PrecisionTest(parameterized.TestCase):
     np.testing.assert_array_equal(
         x, tconv.conv_transpose(Y, W, **GROUPED), strict=True)
 
+  def test_preferred_element_type_is_what_sums_are_kept_in(self):
+    with jax.enable_x64(True):
+      draw = np.random.default_rng(0)
+      y, w = (draw.normal(size=s).astype('f') for s in ((2, 5, 64), (4, 3, 64)))
+      # Products of two float32 are exact in float64.
+      np.testing.assert_allclose(
+          tconv.conv_transpose(y, w, 2, preferred_element_type='float64'),
+          tconv.conv_transpose(y.astype('d'), w.astype('d'), 2), rtol=1e-12)
+
+  def test_result_is_not_weakly_typed(self):
+    y = jnp.broadcast_to(1., (1, 4, 4))
+    self.assertTrue(y.weak_type)
+    self.assertFalse(tconv.conv_transpose(y, jnp.ones((3, 2, 4))).weak_type)
+
 
 # Arguments that differ from a legal call, and what the error must say.
 KERNEL, IMAGE = np.ones((3, 3, 2, 4), 'f'), np.ones((1, 4, 4, 4), 'f')
@@ -184,6 +209,8 @@ ERRORS = (
     (dict(output_padding=1, output_size=9, strides=2, padding=0),
      'output_padding .*without output_size'),
     (dict(output_size=5), r'output_size must lie within \(\(4, 4\), .*got 5'),
+    (dict(output_size=2, strides=2, padding=((5, 4), (5, 4))),
+     r'output_size must lie within \(\(1, 1\), \(1, 1\)\)'),
     (dict(output_size=(8,)), r'output_size .*sequence of 2.*got \(8,\)'),
     (dict(output_size=3, strides=2, padding='CIRCULAR'),
      r'output_size must lie within \(\(7, 8\)'),

@@ -94,6 +94,9 @@ class LearnedUpsamplingTest(parameterized.TestCase):
     np.testing.assert_array_equal(
         tconv.resize_conv(x, w, 2),
         tconv.conv(x.repeat(2, 1).repeat(2, 2), w))
+    np.testing.assert_array_equal(
+        tconv.resize_conv(x, w, 2, 'VALID', method='bilinear'),
+        tconv.conv(tconv.upsample(x, 2), w, 1, 'VALID'))
 
   def test_sub_pixel_conv_is_a_transposed_convolution(self):
     # Shi et al., 2016: the taps of each phase are one kernel of the sub-pixel

@@ -93,6 +93,15 @@ class DerivativesTest(parameterized.TestCase):
     self.assertIn('tconv_conv_kernel_grad', names)
     self.assertNotIn('conv_general_dilated', names)
 
+  def test_precision_is_that_of_the_operation(self):
+    step = jax.grad(lambda y, w: (up(y, w, precision='highest')**2).sum(),
+                    (0, 1))
+    eqns = [e for e in jax.make_jaxpr(step)(Y, W).eqns
+            if e.primitive.name.startswith('tconv')]
+    self.assertLen(eqns, 3)
+    for eqn in eqns:
+      self.assertEqual(eqn.params['precision'], jax.lax.Precision.HIGHEST)
+
   def test_preferred_element_type_under_grad(self):
     y, w = (a.astype(jnp.bfloat16) for a in (Y, W))
     wide = functools.partial(up, preferred_element_type=jnp.float32)
@@ -125,6 +134,16 @@ class BatchingTest(parameterized.TestCase):
         sum(np.asarray(jax.grad(energy, 1)(y[i, j], w[j])) for i in range(2))
         for j in range(3)])
     np.testing.assert_array_equal(jax.grad(total, 1)(y, w), expected)
+
+  def test_options_are_kept(self):
+    wide = functools.partial(up, method='matrix', precision='highest',
+                             preferred_element_type=jnp.float32)
+    [eqn] = [e for e in jax.make_jaxpr(jax.vmap(wide, (0, None)))(
+        Y[None].astype(jnp.float16), W.astype(jnp.float16)).eqns
+             if e.primitive.name.startswith('tconv')]
+    self.assertEqual(eqn.params['method'], 'matrix')
+    self.assertEqual(eqn.params['precision'], jax.lax.Precision.HIGHEST)
+    self.assertEqual(eqn.outvars[0].aval.dtype, jnp.float32)
 
   @parameterized.parameters(((0, None),), ((None, 0),), ((0, 0),))
   def test_map_over_nothing(self, mapped):

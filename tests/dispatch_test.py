@@ -1,0 +1,81 @@
+"""What every form makes of its options, seen in the traced program."""
+
+import functools
+
+from absl.testing import absltest
+from absl.testing import parameterized
+import jax
+from jax import export
+from jax import lax
+import jax.numpy as jnp
+
+import tconv
+from tconv import dispatch
+from tconv import geometry as geometry_lib
+from tconv.forms import matrix
+from tconv.forms import vjp
+
+GEOMETRY = geometry_lib.conv_geometry((6, 5), (3, 2), (2, 1), 'SAME', (1, 2), 2)
+X = jax.ShapeDtypeStruct((2, 6, 5, 4), jnp.bfloat16)
+W = jax.ShapeDtypeStruct((3, 2, 2, 6), jnp.bfloat16)
+Y = jax.ShapeDtypeStruct((2, 3, 5, 6), jnp.bfloat16)
+OPERANDS = {'conv': (X, W), 'conv_transpose': (Y, W),
+            'conv_kernel_grad': (X, Y)}
+
+
+def products(function, *arguments):
+  """The matmuls and convolutions of a traced function."""
+  eqns = jax.make_jaxpr(function)(*arguments).eqns
+  while any('jaxpr' in e.params for e in eqns):
+    eqns = [inner for e in eqns for inner in (
+        e.params['jaxpr'].eqns if 'jaxpr' in e.params else [e])]
+  return [e for e in eqns if e.primitive.name in (
+      'dot_general', 'conv_general_dilated')]
+
+
+class FormsTest(parameterized.TestCase):
+
+  @parameterized.product(operation=list(OPERANDS),
+                         method=list(dispatch.FORMS))
+  def test_options_reach_every_product(self, operation, method):
+    form = functools.partial(
+        dispatch.implementation(operation, method), geometry=GEOMETRY,
+        precision=lax.Precision.HIGHEST, preferred_element_type=jnp.float32)
+    self.assertEqual(jax.eval_shape(form, *OPERANDS[operation]).dtype,
+                     jnp.float32)
+    eqns = products(form, *OPERANDS[operation])
+    self.assertNotEmpty(eqns)
+    for eqn in eqns:
+      self.assertEqual(eqn.params['precision'],
+                       (lax.Precision.HIGHEST,) * 2)
+
+  def test_the_matrix_holds_the_taps_whatever_the_precision(self):
+    build = functools.partial(matrix.conv_matrix, geometry=GEOMETRY)
+    for eqn in products(build, W):
+      self.assertEqual(eqn.params['precision'],
+                       (lax.Precision.HIGHEST,) * 2)
+
+  def test_a_form_may_have_its_own_convolution(self):
+    self.assertIs(dispatch.implementation('conv', 'vjp'), vjp.conv)
+    self.assertIs(dispatch.implementation('conv_kernel_grad', 'vjp'),
+                  vjp.conv_kernel_grad)
+
+
+class AutoTest(parameterized.TestCase):
+
+  # How many of the three contractions of a training step are matmuls. The
+  # input's gradient is a convolution everywhere.
+  @parameterized.parameters(
+      ('cpu', 2, 1, 2), ('cpu', 2, 2, 2), ('cpu', 1, 1, 0), ('cpu', 1, 2, 1),
+      ('cuda', 2, 1, 0), ('rocm', 2, 1, 0), ('tpu', 2, 2, 0))
+  def test_platform_gets_its_own_forms(self, platform, stride, groups, matmuls):
+    up = functools.partial(tconv.conv_transpose, strides=stride,
+                           feature_group_count=groups)
+    step = jax.jit(jax.grad(lambda y, w: (up(y, w)**2).sum(), (0, 1)))
+    y, w = jnp.ones((2, 4, 4, 8)), jnp.ones((4, 4, 3, 8))
+    program = export.export(step, platforms=[platform])(y, w).mlir_module()
+    self.assertEqual(program.count('stablehlo.dot_general'), matmuls)
+    self.assertEqual(program.count('stablehlo.convolution'), 3 - matmuls)
+
+if __name__ == '__main__':
+  absltest.main()
