@@ -1,0 +1,1 @@
+"""Real images that come with installed packages: no download, no network."""

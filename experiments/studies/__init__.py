@@ -1,0 +1,1 @@
+"""The studies that `experiments.main` runs, each with a function `run`."""

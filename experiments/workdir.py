@@ -1,0 +1,103 @@
+"""The folder of one run, and the tables and settings written into it."""
+
+from collections.abc import Sequence
+import csv
+from importlib import metadata
+import json
+import pathlib
+import platform
+import subprocess
+from typing import Any
+
+import jax
+import ml_collections
+
+_PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'grain', 'numpy', 'scikit-image',
+             'scikit-learn')
+
+
+class RunError(Exception):
+  """A run cannot start or go on; the message is one line for its user."""
+
+
+def open_workdir(path: str, config: ml_collections.ConfigDict) -> pathlib.Path:
+  """Makes the folder of a run and writes its `config.json`.
+
+  A folder that holds a run of the same config is used again, and its results
+  are replaced. One that holds a run of another config is left as it is.
+
+  Args:
+    path: the folder, made if need be.
+    config: all settings of the run.
+
+  Returns:
+    The folder.
+
+  Raises:
+    OSError: the folder cannot be made or written.
+    RunError: it belongs to another config.
+  """
+  workdir = pathlib.Path(path)
+  file = workdir / 'config.json'
+  settings = json.loads(json.dumps(config.to_dict()))
+  workdir.mkdir(parents=True, exist_ok=True)
+  if file.exists() and _recorded(file) != settings:
+    raise RunError(
+        f'{workdir} holds a run of another config; take another --workdir or '
+        'delete it.')
+  write_json(file, {'config': settings, **environment()})
+  return workdir
+
+
+def _recorded(file: pathlib.Path) -> Any:
+  """The config in a `config.json`, or None where there is none to be read."""
+  try:
+    return json.loads(file.read_text())['config']
+  except (ValueError, KeyError, TypeError):
+    return None
+
+
+def environment() -> dict[str, Any]:
+  """What a run depended on besides its config.
+
+  Returns:
+    Package versions, the device, and the git revision of the checkout, ending
+    in '-dirty' where files were changed, or None outside of git.
+  """
+  device = jax.devices()[0]
+  git = subprocess.run(
+      ['git', 'describe', '--always', '--dirty', '--abbrev=40', '--exclude=*'],
+      cwd=pathlib.Path(__file__).parent, capture_output=True, text=True,
+      check=False)
+  return {
+      'versions': {'python': platform.python_version(),
+                   **{name: metadata.version(name) for name in _PACKAGES}},
+      'device': f'{jax.device_count()} x {device.platform} '
+                f'({device.device_kind})',
+      'git_revision': git.stdout.strip() or None,
+  }
+
+
+def write_json(path: pathlib.Path, value: Any) -> None:
+  """Writes a value as readable JSON, in which NaN and infinity are errors.
+
+  Args:
+    path: the file.
+    value: dicts, lists, strings and numbers.
+  """
+  path.write_text(json.dumps(value, indent=2, allow_nan=False) + '\n')
+
+
+def write_results(workdir: pathlib.Path,
+                  rows: Sequence[dict[str, Any]]) -> None:
+  """Writes `results.json` and `results.csv`.
+
+  Args:
+    workdir: folder of the run.
+    rows: of one table, all with the same keys; None is an empty cell in CSV.
+  """
+  write_json(workdir / 'results.json', rows)
+  with open(workdir / 'results.csv', 'w', newline='') as file:
+    writer = csv.DictWriter(file, rows[0])
+    writer.writeheader()
+    writer.writerows(rows)

@@ -1,0 +1,160 @@
+"""Page and figures, read back from what was written."""
+
+import base64
+import contextlib
+import html
+from html import parser
+import io
+import pathlib
+import tempfile
+
+from absl.testing import absltest
+from absl.testing import parameterized
+from matplotlib.patches import Circle
+import numpy as np
+
+from experiments.report import figures
+from experiments.report import page
+import tconv
+
+# One pixel, made by Pillow.
+PNG = base64.b64decode(
+    'iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+k'
+    'cQAAAABJRU5ErkJggg==')
+HOSTILE = '<script>alert("1")</script> & \'quoted\' {{ 7 * 7 }}'
+
+
+class Reader(parser.HTMLParser):
+  """Collects what a page is made of."""
+
+  def __init__(self, text):
+    super().__init__()
+    self.tags, self.links, self.cells, self.open = [], [], [], []
+    self.feed(text)
+    self.close()
+
+  def handle_starttag(self, tag, attrs):
+    self.tags.append(tag)
+    self.links += [value for name, value in attrs if name in ('src', 'href')]
+    if tag not in ('meta', 'link', 'img'):
+      self.open.append(tag)
+    if tag in ('td', 'th'):
+      self.cells.append('')
+
+  def handle_endtag(self, tag):
+    assert self.open.pop() == tag, tag
+
+  def handle_data(self, data):
+    if self.open and self.open[-1] in ('td', 'th'):
+      self.cells[-1] += data
+
+
+class PageTest(absltest.TestCase):
+
+  def write(self, text='words', git_revision='0123abcd'):
+    folder = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
+    (folder / 'figure.png').write_bytes(PNG)
+    page.write_page(
+        folder / 'report.html', title=text, summary=text,
+        tables=[page.Table(text, ('name', text), [('a', '1'), (text, None)]),
+                page.Table('second', ('x',), [('y',)])],
+        figures=[page.Figure(folder / 'figure.png', text)], command=text,
+        environment={'device': text, 'versions': {'jax': text},
+                     'git_revision': git_revision}, credits=text)
+    return (folder / 'report.html').read_text(encoding='utf-8')
+
+  def test_tables_hold_their_cells(self):
+    self.assertEqual(Reader(self.write()).cells,
+                     ['name', 'words', 'a', '1', 'words', '', 'x', 'y'])
+
+  def test_strings_are_never_html(self):
+    text = self.write(HOSTILE)
+    self.assertNotIn('<script', text)
+    self.assertNotIn('49', text)
+    # Title and heading, summary, caption, a column and a cell, alternative and
+    # caption of the figure, command, device, version, credits.
+    self.assertEqual(html.unescape(text).count(HOSTILE), 12)
+    self.assertEqual(Reader(text).tags, Reader(self.write()).tags)
+
+  def test_is_well_formed_and_loads_nothing(self):
+    reader = Reader(self.write())
+    self.assertEmpty(reader.open)
+    for link in reader.links:
+      self.assertStartsWith(link, 'data:')
+
+  def test_figures_are_inside(self):
+    [data] = [link for link in Reader(self.write()).links
+              if link.startswith('data:image/png;base64,')]
+    self.assertEqual(base64.b64decode(data.split(',')[1]), PNG)
+
+  def test_a_revision_may_be_unknown(self):
+    self.assertIn('revision 0123abcd.', self.write())
+    self.assertIn('revision unknown.', self.write(git_revision=None))
+
+  def test_table_on_screen(self):
+    screen = io.StringIO()
+    with contextlib.redirect_stdout(screen):
+      page.print_table(page.Table(
+          'Title', ('name', 'PSNR'), [('a [b]', '31.5'), ('truth', None)]))
+    for text in ('Title', 'name', 'PSNR', 'a [b]', '31.5', 'truth'):
+      self.assertIn(text, screen.getvalue())
+
+
+def pattern(period, amplitude, shape=(151, 170)):
+  """Diagonal waves of a period, on noise of 1e-3."""
+  rows, columns = np.indices(shape)
+  noise = np.random.default_rng(0).normal(0, 1e-3, shape)
+  return .5 + noise + amplitude * np.cos(2 * np.pi * (rows + columns) / period)
+
+
+class FiguresTest(parameterized.TestCase):
+
+  @parameterized.parameters(2, 3, 4)
+  def test_a_pattern_is_a_peak_of_its_amplitude(self, period):
+    power = figures.patch_spectrum(pattern(period, .1), period)
+    size = len(power)
+    self.assertEqual(power.shape, (size, size))
+    self.assertBetween(size, 60, 68)
+    at = size // period
+    # A cosine is two lines of half its amplitude, except at period 2.
+    line = .1 if period == 2 else .05
+    self.assertAlmostEqual(power[at, at], 20 * np.log10(line), delta=.1)
+    power[at - 1:at + 2, at - 1:at + 2] = -np.inf
+    power[-at - 1:size - at + 2, -at - 1:size - at + 2] = -np.inf
+    self.assertLess(power.max(), -60)
+
+  @parameterized.product(period=[2, 3, 4], amplitude=[0, 1e-4, .1])
+  def test_the_middle_of_the_close_view_is_the_grid_level(
+      self, period, amplitude):
+    image = pattern(period, amplitude)
+    close = figures.around_grid_bins(image, period)
+    level = tconv.grid_level(np.float32(image)[None, ..., None], period)
+    self.assertAlmostEqual(close[10, 10], level.item(), delta=.1)
+
+  @parameterized.product(period=[2, 3], count=[1, 4, 5])
+  def test_grid_bins_are_marked(self, period, count):
+    images = {f'title {i}': pattern(period, .1) for i in range(count)}
+    figure = figures.crops_and_spectra(
+        images, top=10, left=20, size=30, period=period)
+    crops = [axes for axes in figure.axes if axes.get_title()]
+    self.assertEqual([axes.get_title() for axes in crops], list(images))
+    np.testing.assert_array_equal(
+        crops[0].images[0].get_array(), images['title 0'][10:40, 20:50])
+    spectra = [axes for axes in figure.axes
+               if axes.get_xlabel() == 'cycles per pixel']
+    self.assertLen(spectra, count)
+    for axes in spectra:
+      marks = [p for p in axes.patches if isinstance(p, Circle)]
+      self.assertLen(marks, period**2 - 1)
+      # The brightest place but the mean's is where a circle is drawn.
+      left, right, bottom, top = axes.images[0].get_extent()
+      power = np.array(axes.images[0].get_array())
+      row, column = np.unravel_index(power.argmax(), power.shape)
+      x = left + (column + .5) * (right - left) / len(power)
+      y = top + (row + .5) * (bottom - top) / len(power)
+      nearest = min(np.hypot(x - p.center[0], y - p.center[1]) for p in marks)
+      self.assertLess(nearest, 1e-9)
+
+
+if __name__ == '__main__':
+  absltest.main()

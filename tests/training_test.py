@@ -1,0 +1,108 @@
+"""The loop: steps, metrics, progress, and the end of a bad run."""
+
+import contextlib
+import io
+import itertools
+import json
+import os
+import pathlib
+import tempfile
+from unittest import mock
+
+from absl.testing import absltest
+from absl.testing import parameterized
+import jax.numpy as jnp
+
+from experiments import training
+from experiments import workdir
+
+
+def count(state, batch):
+  """A step whose metrics say what it was given."""
+  return state + 1, {'loss': batch, 'state': state}
+
+
+class TrainTest(parameterized.TestCase):
+
+  def setUp(self):
+    super().setUp()
+    folder = self.enter_context(tempfile.TemporaryDirectory())
+    self.file = pathlib.Path(folder) / 'metrics.jsonl'
+
+  def train(self, step=count, batches=None, **options):
+    """Trains without showing, and returns the state and what was printed."""
+    options = {'num_steps': 10, 'log_every': 4, 'label': 'counter', **options}
+    screen = io.StringIO()
+    with contextlib.redirect_stdout(screen):
+      state = training.train(
+          step, jnp.zeros(()), batches or (jnp.float32(i) for i in range(100)),
+          metrics_file=self.file, **options)
+    return state, screen.getvalue()
+
+  def logged(self):
+    return [json.loads(line) for line in self.file.read_text().splitlines()]
+
+  def test_takes_the_steps_and_no_batch_more(self):
+    batches = map(jnp.float32, itertools.count())
+    state, _ = self.train(batches=batches)
+    self.assertEqual(state, 10)
+    self.assertEqual(next(batches), 10)
+
+  def test_writes_means_since_the_last_line(self):
+    self.train()
+    self.assertEqual(self.logged(), [
+        {'run': 'counter', 'step': 4, 'loss': 1.5, 'state': 1.5},
+        {'run': 'counter', 'step': 8, 'loss': 5.5, 'state': 5.5},
+        {'run': 'counter', 'step': 10, 'loss': 8.5, 'state': 8.5}])
+
+  def test_lines_of_a_second_training_come_after(self):
+    self.train(label='first', num_steps=1)
+    self.train(label='second', num_steps=1)
+    self.assertEqual([line['run'] for line in self.logged()],
+                     ['first', 'second'])
+
+  def test_state_is_any_pytree(self):
+    step = lambda state, batch: (
+        {'sum': state['sum'] + batch['x'].sum()}, {'loss': state['sum']})
+    with contextlib.redirect_stdout(io.StringIO()):
+      state = training.train(
+          step, {'sum': jnp.zeros(())}, itertools.repeat({'x': jnp.ones(3)}),
+          num_steps=5, log_every=2, label='sum', metrics_file=self.file)
+    self.assertEqual(state, {'sum': 15})
+
+  @parameterized.product(bad=['nan', 'inf', '-inf'], at=[1, 6, 8, 10])
+  def test_a_loss_that_is_no_number_stops(self, bad, at):
+    batches = (jnp.float32(bad if i >= at else 1) for i in range(1, 100))
+    with self.assertRaisesRegex(
+        workdir.RunError, rf'^counter: loss is {bad} at step {at}; stopped.$'):
+      self.train(batches=batches)
+    # What was written before the bad step stays; nothing after it.
+    self.assertLen(self.logged(), (at - 1) // 4)
+
+  def test_every_metric_is_watched(self):
+    step = lambda state, batch: (state, {'loss': batch, 'norm': 1 / state})
+    with self.assertRaisesRegex(workdir.RunError, 'norm is inf at step 1;'):
+      self.train(step)
+
+  def test_plain_lines_are_few(self):
+    _, shown = self.train(num_steps=20, log_every=1)
+    self.assertEqual(
+        shown, 'counter: step 20 of 20, loss 19, state 19\n')
+
+  def test_plain_lines_come_now_and_then(self):
+    with mock.patch.object(training.time, 'monotonic',
+                           side_effect=itertools.count(0, 4)):
+      _, shown = self.train(num_steps=6, log_every=1)
+    self.assertEqual([line.split(',')[0] for line in shown.splitlines()],
+                     ['counter: step 3 of 6', 'counter: step 6 of 6'])
+
+  def test_a_terminal_has_a_bar(self):
+    with mock.patch.dict(os.environ, {'FORCE_COLOR': '1', 'COLUMNS': '99'}):
+      _, shown = self.train()
+    self.assertIn('10/10', shown)
+    self.assertIn('loss 8.5', shown)
+    self.assertNotIn('step 10 of 10', shown)
+
+
+if __name__ == '__main__':
+  absltest.main()
