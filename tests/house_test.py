@@ -3,6 +3,7 @@
 import ast
 import inspect
 import pathlib
+import re
 
 from absl.testing import absltest
 from absl.testing import parameterized
@@ -78,6 +79,22 @@ class ImportsTest(parameterized.TestCase):
     for path in (ROOT / 'experiments').rglob('*.py'):
       self.assertFalse(
           [i for i in imports_of(path) if i.startswith('tests')], path)
+
+
+class ReadmeTest(parameterized.TestCase):
+
+  def test_the_example_runs(self):
+    text = (ROOT / 'README.md').read_text(encoding='utf-8')
+    [example] = re.findall(r'```python\n(.*?)```', text, re.DOTALL)
+    names = {}
+    exec(example, names)
+    self.assertEqual(names['x'].shape, (8, 32, 32, 128))
+    self.assertEqual(names['gradient'].shape, (4, 4, 128, 256))
+
+  def test_every_function_is_named(self):
+    text = (ROOT / 'README.md').read_text(encoding='utf-8')
+    for function in FUNCTIONS:
+      self.assertIn(f'`{function.__name__}', text.replace('initializers.', ''))
 
 
 class InterfaceTest(parameterized.TestCase):
