@@ -35,7 +35,7 @@ def choose(operation: str, geometry: Geometry, platform: str) -> str:
   gradient is that of an ordinary convolution. On a CPU, XLA is quick only at
   ordinary convolutions: with zeros between the inputs, or for the kernel's
   gradient with groups, one matmul with all patches is faster by far. At stride
-  1 there are no zeros. The evidence is `make bench`, and CHANGELOG.md for the rest.
+  1 there are no zeros. The evidence is in `make bench` and in CHANGELOG.md.
 
   Args:
     operation: 'conv', 'conv_transpose' or 'conv_kernel_grad'.

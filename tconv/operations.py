@@ -17,16 +17,14 @@ from jax.experimental import sparse as jsparse
 import jax.numpy as jnp
 import numpy as np
 
-from tconv import dispatch
+from tconv import arguments
 from tconv import geometry as geometry_lib
 from tconv import trilinear
 from tconv.forms import matrix as matrix_form
-from tconv.forms import vjp
 from tconv.geometry import Padding
 
 Ints = int | Sequence[int]
-DimensionNumbers = (
-    tuple[str, str, str] | lax.ConvDimensionNumbers | None)
+DimensionNumbers = arguments.DimensionNumbers
 
 
 def conv(
@@ -71,12 +69,13 @@ def conv(
     ValueError: an argument is illegal; the message names it.
     AssertionError: the ranks do not fit.
   """
-  to_inputs, to_kernel, to_result = _layouts(inputs, dimension_numbers)
-  inputs = _checked('inputs', inputs).transpose(to_inputs)
-  kernel = _checked('kernel', kernel, like=inputs).transpose(to_kernel)
-  options = _options(inputs, precision, preferred_element_type, method)
-  _check_channels(feature_group_count, kernel, fine=inputs.shape[-1])
-  inputs, geometry = _fine_side(
+  inputs = arguments.checked('inputs', inputs)
+  to_inputs, to_kernel, to_result = arguments.layouts(inputs, dimension_numbers)
+  inputs = inputs.transpose(to_inputs)
+  kernel = arguments.checked('kernel', kernel, like=inputs).transpose(to_kernel)
+  options = arguments.options(inputs, precision, preferred_element_type, method)
+  arguments.check_channels(feature_group_count, kernel, fine=inputs.shape[-1])
+  inputs, geometry = arguments.fine_side(
       inputs, kernel.shape[:-2], strides, padding, kernel_dilation,
       feature_group_count)
   result = trilinear.contract('conv', inputs, kernel, geometry=geometry,
@@ -151,11 +150,12 @@ def conv_transpose(
     Dumoulin and Visin, `A guide to convolution arithmetic for deep learning
     <https://arxiv.org/abs/1603.07285>`_, 2016, section 4.
   """
-  to_inputs, to_kernel, to_result = _layouts(inputs, dimension_numbers)
-  inputs = _checked('inputs', inputs).transpose(to_inputs)
-  kernel = _checked('kernel', kernel, like=inputs).transpose(to_kernel)
-  options = _options(inputs, precision, preferred_element_type, method)
-  _check_channels(feature_group_count, kernel, coarse=inputs.shape[-1])
+  inputs = arguments.checked('inputs', inputs)
+  to_inputs, to_kernel, to_result = arguments.layouts(inputs, dimension_numbers)
+  inputs = inputs.transpose(to_inputs)
+  kernel = arguments.checked('kernel', kernel, like=inputs).transpose(to_kernel)
+  options = arguments.options(inputs, precision, preferred_element_type, method)
+  arguments.check_channels(feature_group_count, kernel, coarse=inputs.shape[-1])
   kernel_size = kernel.shape[:-2]
   num_axes = len(kernel_size)
   strides = geometry_lib.per_axis('strides', strides, num_axes, 1)
@@ -178,9 +178,7 @@ def conv_transpose(
         f + lo + hi for f, (lo, hi) in zip(fine_size, wrap)))
     result = trilinear.contract(
         'conv_transpose', inputs, kernel, geometry=geometry, **options)
-    result = vjp.pull_back(
-        lambda x: _wrap_around(x, wrap),
-        (result.shape[0], *fine_size, result.shape[-1]), result)
+    result = arguments.unwrap(result, wrap, fine_size)
   return result.transpose(np.argsort(to_result))
 
 
@@ -226,16 +224,19 @@ def conv_kernel_grad(
     ValueError: an argument is illegal; the message names it.
     AssertionError: the ranks do not fit.
   """
-  to_inputs, to_kernel, to_cotangents = _layouts(inputs, dimension_numbers)
-  inputs = _checked('inputs', inputs).transpose(to_inputs)
-  cotangents = _checked('cotangents', cotangents, like=inputs)
+  inputs = arguments.checked('inputs', inputs)
+  to_inputs, to_kernel, to_cotangents = arguments.layouts(
+      inputs, dimension_numbers)
+  inputs = inputs.transpose(to_inputs)
+  cotangents = arguments.checked('cotangents', cotangents, like=inputs)
   cotangents = cotangents.transpose(to_cotangents)
-  options = _options(inputs, precision, preferred_element_type, method)
+  options = arguments.options(inputs, precision, preferred_element_type, method)
   kernel_size = geometry_lib.per_axis(
       'kernel_size', kernel_size, inputs.ndim - 2, 1)
-  _check_groups(feature_group_count, 'inputs', inputs.shape[-1])
-  _check_groups(feature_group_count, 'cotangents', cotangents.shape[-1])
-  inputs, geometry = _fine_side(
+  arguments.check_groups(feature_group_count, 'inputs', inputs.shape[-1])
+  arguments.check_groups(
+      feature_group_count, 'cotangents', cotangents.shape[-1])
+  inputs, geometry = arguments.fine_side(
       inputs, kernel_size, strides, padding, kernel_dilation,
       feature_group_count)
   expected = (inputs.shape[0], *geometry.coarse_size)
@@ -278,19 +279,20 @@ def conv_matrix(
     ValueError: an argument is illegal; the message names it.
     AssertionError: the rank does not fit.
   """
-  kernel = _checked('kernel', kernel)
-  chex.assert_rank(kernel, {2, 3, 4, 5}, custom_message=_RANKS.format('kernel'))
+  kernel = arguments.checked('kernel', kernel)
+  chex.assert_rank(kernel, {2, 3, 4, 5},
+                   custom_message=arguments.RANKS.format('kernel'))
   num_axes = kernel.ndim - 2
   fine_size = geometry_lib.per_axis('input_size', input_size, num_axes, 1)
+  arguments.check_channels(feature_group_count, kernel)
   channels = kernel.shape[-2] * feature_group_count
-  _check_channels(feature_group_count, kernel, fine=channels)
   # Wrapping around is a matrix too: wrapped position -> its source.
   position = np.arange(np.prod(fine_size, dtype=int) * channels).reshape(
       1, *fine_size, channels)
-  wrapped, geometry = _fine_side(
-      position, kernel.shape[:-2], strides, padding, kernel_dilation,
-      feature_group_count)
-  source = np.asarray(wrapped).reshape(-1)
+  wrapped, geometry = arguments.fine_side(
+      jnp.asarray(position), kernel.shape[:-2], strides, padding,
+      kernel_dilation, feature_group_count)
+  source = wrapped.reshape(-1)
   if sparse:
     matrix = matrix_form.sparse_conv_matrix(kernel, geometry)
     rows, columns = matrix.indices.T
@@ -300,108 +302,3 @@ def conv_matrix(
   matrix = matrix_form.conv_matrix(kernel, geometry)
   return jnp.zeros((matrix.shape[0], position.size), matrix.dtype).at[
       :, source].add(matrix)
-
-
-_RANKS = ('{} must have 2 to 5 axes: a batch or one channel axis, up to three '
-          'spatial axes, channels.')
-
-
-def _layouts(inputs, dimension_numbers: DimensionNumbers):
-  """Axis orders that bring inputs, kernel and result to channels last."""
-  num_axes = jnp.ndim(inputs) - 2
-  chex.assert_rank(inputs, {2, 3, 4, 5}, custom_message=_RANKS.format('inputs'))
-  if dimension_numbers is None:
-    identity = tuple(range(num_axes + 2))
-    return identity, identity, identity
-  try:
-    shape = (1,) * (num_axes + 2)
-    numbers = lax.conv_dimension_numbers(shape, shape, dimension_numbers)
-  except (TypeError, ValueError, IndexError) as error:
-    raise ValueError(
-        'dimension_numbers must be three layouts such as ("NHWC", "HWIO", '
-        f'"NHWC") with {num_axes} spatial axes, or lax.ConvDimensionNumbers; '
-        f'got {dimension_numbers!r}.') from error
-  features = lambda spec: (spec[0], *spec[2:], spec[1])
-  out, in_, *spatial = numbers.rhs_spec
-  return (features(numbers.lhs_spec), (*spatial, in_, out),
-          features(numbers.out_spec))
-
-
-def _checked(name: str, array, like: jax.Array | None = None) -> jax.Array:
-  """The argument as a JAX array, of a legal dtype and of the rank of `like`."""
-  array = jnp.asarray(array)
-  if not jnp.issubdtype(array.dtype, jnp.inexact):
-    raise ValueError(
-        f'{name} must be of a floating or complex dtype; got {array.dtype}. '
-        'Convert it, as in x.astype(jnp.float32).')
-  if like is not None:
-    chex.assert_rank(array, like.ndim, custom_message=(
-        f'{name} must have as many axes as inputs, {like.ndim}.'))
-    if array.dtype != like.dtype:
-      raise ValueError(
-          f'{name} must have the dtype of inputs, {like.dtype}; got '
-          f'{array.dtype}.')
-  return array
-
-
-def _options(inputs, precision, preferred_element_type, method) -> dict:
-  """Checks the options that all operations share."""
-  if method not in dispatch.METHODS:
-    raise ValueError(
-        f'method must be one of {", ".join(dispatch.METHODS)}; got {method!r}.')
-  try:
-    pair = precision if isinstance(precision, (tuple, list)) else (precision,)
-    pair = tuple(None if p is None else lax.Precision(p) for p in pair)
-    precision = pair if len(pair) == 2 else pair[0]
-  except ValueError as error:
-    raise ValueError(
-        'precision must be None, a jax.lax.Precision or its name, or a pair of '
-        f'them; got {precision!r}.') from error
-  dtype = jnp.dtype(preferred_element_type or inputs.dtype)
-  if jnp.promote_types(dtype, inputs.dtype) != dtype:
-    raise ValueError(
-        'preferred_element_type must hold every value of the dtype of inputs, '
-        f'{inputs.dtype}; got {dtype}.')
-  return dict(precision=precision, dtype=dtype, method=method)
-
-
-def _check_groups(groups: int, name: str, channels: int) -> None:
-  if not isinstance(groups, (int, np.integer)) or groups < 1:
-    raise ValueError(
-        f'feature_group_count must be an int >= 1; got {groups!r}.')
-  if channels % groups:
-    raise ValueError(
-        f'{name} must have a number of channels divisible by '
-        f'feature_group_count {groups}; got {channels}.')
-
-
-def _check_channels(groups: int, kernel: jax.Array, *,
-                    fine: int | None = None, coarse: int | None = None) -> None:
-  """Checks the channels of inputs, on either side, against the kernel's."""
-  _check_groups(groups, 'kernel', kernel.shape[-1])
-  if fine is not None and fine != kernel.shape[-2] * groups:
-    raise ValueError(
-        'inputs must have as many channels as the kernel\'s I * '
-        f'feature_group_count = {kernel.shape[-2]} * {groups}; got {fine}.')
-  if coarse is not None and coarse != kernel.shape[-1]:
-    raise ValueError(
-        'inputs of a transposed convolution must have as many channels as the '
-        f'kernel\'s O = {kernel.shape[-1]}; got {coarse}.')
-
-
-def _fine_side(inputs, kernel_size, strides, padding, kernel_dilation, groups):
-  """The fine array, wrapped around if need be, and the geometry it fixes."""
-  num_axes = len(kernel_size)
-  strides = geometry_lib.per_axis('strides', strides, num_axes, 1)
-  dilation = geometry_lib.per_axis(
-      'kernel_dilation', kernel_dilation, num_axes, 1)
-  if geometry_lib.explicit_padding(padding, num_axes) == 'CIRCULAR':
-    inputs = _wrap_around(
-        inputs, geometry_lib.circular_pads(kernel_size, dilation))
-    padding = 'VALID'
-  return inputs, geometry_lib.conv_geometry(
-      inputs.shape[1:-1], kernel_size, strides, padding, dilation, groups)
-
-
-def _wrap_around(x, pads):
-  return jnp.pad(x, ((0, 0), *pads, (0, 0)), mode='wrap')

@@ -17,6 +17,7 @@ import numpy as np
 
 from tconv import geometry
 from tconv import operations
+from tconv import sharding
 
 
 def _triangle(t):
@@ -71,6 +72,7 @@ def interpolation_kernel(scale: Sequence[int], *,
   return kernel
 
 
+@sharding.keeping_batch
 def upsample(inputs: jax.Array, scale: int | Sequence[int], *,
              method: str = 'bilinear') -> jax.Array:
   """Interpolates an image to a whole multiple of its size.
@@ -117,6 +119,7 @@ def _upsample_axis(x: jax.Array, axis: int, scale: int,
   return jnp.moveaxis(fine.reshape(*others, size * scale), -1, axis)
 
 
+@sharding.keeping_batch
 def depth_to_space(inputs: jax.Array,
                    block_size: int | Sequence[int]) -> jax.Array:
   """Moves channels into blocks of the spatial grid (pixel shuffle).
@@ -149,6 +152,7 @@ def depth_to_space(inputs: jax.Array,
   return x.reshape(batch, *(s * b for s, b in zip(size, blocks)), x.shape[-1])
 
 
+@sharding.keeping_batch
 def space_to_depth(inputs: jax.Array,
                    block_size: int | Sequence[int]) -> jax.Array:
   """Moves blocks of the spatial grid into channels; undoes `depth_to_space`.

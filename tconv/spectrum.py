@@ -8,6 +8,7 @@ image and channel.
 
 from collections.abc import Sequence
 import itertools
+import math
 
 import chex
 import jax
@@ -59,7 +60,7 @@ def grid_level(x: jax.Array, period: int | Sequence[int], *,
   mean = (x * window).sum(axes, keepdims=True) / window.sum()
   spectrum = jnp.fft.fftn((x - mean) * window, axes=axes)
   power = spectrum.real**2 + spectrum.imag**2  # Smooth at zero, unlike abs.
-  power = power.reshape(x.shape[0], -1, x.shape[-1])
+  power = power.reshape(x.shape[0], math.prod(size), x.shape[-1])
   grid, (neighbours, weights) = _bins(size, period, exclude)
   lines = power[:, grid].sum(1)
   weights = jnp.asarray(weights, x.dtype)[None, :, None]

@@ -33,6 +33,7 @@ from jax.sharding import PartitionSpec
 import numpy as np
 
 from tconv import dispatch
+from tconv import sharding
 from tconv.geometry import Geometry
 
 # What each operation is given, and what it gives.
@@ -77,8 +78,9 @@ def _compute(lhs, rhs, *, operation, geometry, precision, dtype, method,
   """What a primitive stands for, in terms of other JAX operations."""
   if method == 'auto':
     method = dispatch.choose(operation, geometry, platform)
-  operand = jnp.promote_types(lhs.dtype, rhs.dtype)
-  accumulator = jnp.promote_types(operand, dtype)
+  with jax.numpy_dtype_promotion('standard'):  # A cotangent may be wider.
+    operand = jnp.promote_types(lhs.dtype, rhs.dtype)
+    accumulator = jnp.promote_types(operand, dtype)
   if accumulator.itemsize < 4:  # float16 and bfloat16 add up in float32.
     accumulator = jnp.dtype('float32')
   lhs, rhs = lhs.astype(operand), rhs.astype(operand)
@@ -131,12 +133,8 @@ def _lower(lhs, rhs, **params):
   keys = ('operation', 'geometry', 'dtype')
   result = _abstract(jax.typeof(lhs), jax.typeof(rhs),
                      **{key: params[key] for key in keys})
-  compute = functools.partial(_compute, **params)
-  if AxisType.Explicit not in jax.sharding.get_abstract_mesh().axis_types:
-    return compute(lhs, rhs)
-  compute = jax.sharding.auto_axes(
-      compute, out_sharding=result.sharding.spec)
-  return compute(lhs, rhs)  # pyrefly: ignore[bad-argument-count]
+  return sharding.automatic(functools.partial(_compute, **params),
+                            result.sharding.spec, lhs, rhs)
 
 
 def _transpose(cotangent, lhs, rhs, *, operation, wanted, geometry, precision,
@@ -149,11 +147,27 @@ def _transpose(cotangent, lhs, rhs, *, operation, wanted, geometry, precision,
   result = contract(back, *(given[a] for a in _GIVEN[back]), geometry=geometry,
                     precision=precision, dtype=aval.dtype)
   if AxisType.Explicit in aval.sharding.mesh.axis_types:
-    result = jax.sharding.reshard(result, aval.sharding.spec)
+    result = jax.sharding.reshard(result, aval.sharding)
   return result
 
 
-def _batch(operands, axes, *, operation, geometry, **params):
+def _batch(operands, axes, *, operation, **params):
+  """Applies an operation to operands with a mapped axis, which becomes first.
+
+  Under explicit sharding, the mapped axis and the batch stay sharded.
+  """
+  specs = [jax.typeof(a).sharding.spec for a in operands]
+  mapped = next(spec[axis] for spec, axis in zip(specs, axes)
+                if axis is not None)
+  batch = specs[0][int(axes[0] == 0)]
+  apply = functools.partial(
+      _apply_folded, axes=axes, operation=operation, **params)
+  return sharding.automatic(
+      apply, (mapped, batch if operation != 'conv_kernel_grad' else None),
+      *operands), 0
+
+
+def _apply_folded(*operands, axes, operation, geometry, **params):
   """Folds a mapped axis into an axis of T, and applies the same operation.
 
   Which one follows from the arrays that are mapped, the result among them: x
@@ -168,7 +182,7 @@ def _batch(operands, axes, *, operation, geometry, **params):
             a.shape if axis is None else np.delete(a.shape, axis), a.dtype)
         for a, axis in zip(operands, axes))
     shape = _shape(operation, lhs, rhs, geometry)
-    return jnp.zeros((0, *shape), params['dtype']), 0
+    return jnp.zeros((0, *shape), params['dtype'])
   mapped = gives + ''.join(
       a for a, axis in zip(given, axes) if axis is not None)
   shared = {'xy': 'N', 'wy': 'O', 'wx': 'C'}.get(
@@ -182,7 +196,7 @@ def _batch(operands, axes, *, operation, geometry, **params):
                                    *_place(shared, name, groups))
       for name, a, axis in zip(given, operands, axes)]
   result = contract(operation, *folded, geometry=geometry, **params)
-  return _unfold(result, *_place(shared, gives, groups), size), 0
+  return _unfold(result, *_place(shared, gives, groups), size)
 
 
 def _place(shared: str, array: str, groups: int) -> tuple[int, int]:
@@ -224,7 +238,13 @@ def _define(operation: str) -> None:
   """Registers a primitive's evaluation, lowering, derivatives and batching."""
   primitive = _PRIMITIVES[operation]
   parameters = ('geometry', 'precision', 'dtype', 'method')
-  primitive.def_impl(jax.jit(primitive.bind, static_argnames=parameters))
+  compiled = jax.jit(primitive.bind, static_argnames=parameters)
+
+  def run(*operands, **params):
+    with jax.disable_jit(False):  # Else `bind` would come back here for ever.
+      return compiled(*operands, **params)
+
+  primitive.def_impl(run)
   primitive.def_abstract_eval(functools.partial(_abstract, operation=operation))
   for platform in ('cpu', None):  # None is for all others.
     lower = functools.partial(_lower, operation=operation,

@@ -74,6 +74,14 @@ class GeometryTest(parameterized.TestCase):
         (20,), (3,), (2,), 'SAME', (1,), output_size=39)
     self.assertEqual(back, forward)
 
+  # flax 0.12, linen.Conv: ((k_eff - 1) // 2, k_eff // 2).
+  @parameterized.parameters((1, 1, (0, 0)), (2, 1, (0, 1)), (3, 1, (1, 1)),
+                            (4, 1, (1, 2)), (2, 3, (1, 2)))
+  def test_circular_wraps_the_odd_position_at_the_high_end(
+      self, kernel, dilation, pads):
+    self.assertEqual(
+        geometry.circular_pads((kernel,), (dilation,)), (pads,))
+
   @parameterized.parameters(
       ('same', 'SAME'), ('CIRCULAR', 'CIRCULAR'), (2, ((2, 2), (2, 2))),
       ((1, 2), ((1, 1), (2, 2))), ([(1, 2), [-3, 4]], ((1, 2), (-3, 4))))

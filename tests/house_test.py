@@ -16,13 +16,13 @@ MODULES = sorted((ROOT / 'tconv').rglob('*.py'))
 
 # What a module may import, lowest first: only what stands in an earlier row.
 ORDER = (
-    ('tconv.geometry',),
+    ('tconv.geometry', 'tconv.sharding'),
     ('tconv.forms.layout', 'tconv.forms.patches'),
     ('tconv.forms.matrix', 'tconv.forms.vjp', 'tconv.forms.lax',
      'tconv.forms.zero_insertion', 'tconv.forms.polyphase',
      'tconv.forms.overlap_add', 'tconv.forms'),
     ('tconv.dispatch',),
-    ('tconv.trilinear',),
+    ('tconv.trilinear', 'tconv.arguments'),
     ('tconv.operations',),
     ('tconv.resample', 'tconv.initializers'),
 )

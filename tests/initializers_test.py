@@ -28,6 +28,16 @@ class IcnrTest(parameterized.TestCase):
       initializers.icnr(2)(jax.random.key(0), (3, 3, 1, 6))
 
 
+class DtypeTest(parameterized.TestCase):
+
+  def test_takes_dtype_and_initializer(self):
+    make = initializers.icnr(2, jax.nn.initializers.ones)
+    for init in (make, initializers.bilinear_upsampling()):
+      self.assertEqual(
+          init(jax.random.key(0), (3, 3, 4, 8), 'bfloat16').dtype, 'bfloat16')
+    self.assertEqual(make(jax.random.key(0), (3, 3, 4, 8)).min(), 1)
+
+
 class BilinearUpsamplingTest(parameterized.TestCase):
 
   # Filler of Caffe as FCN uses it (voc-fcn32s/surgery.py, upsample_filt).
@@ -48,6 +58,13 @@ class BilinearUpsamplingTest(parameterized.TestCase):
     inner = (slice(None), *(slice(stride, -stride),) * 2)
     np.testing.assert_allclose(
         up[inner], tconv.upsample(x, stride)[inner], atol=1e-5)
+
+  def test_groups(self):
+    kernel = initializers.bilinear_upsampling()(None, (4, 2, 4))
+    x = np.random.default_rng(0).normal(size=(2, 9, 4)).astype('f')
+    np.testing.assert_allclose(
+        tconv.conv_transpose(x, kernel, 2, feature_group_count=2)[:, 2:-2],
+        tconv.upsample(x, 2)[:, 2:-2], atol=1e-5)
 
   def test_error(self):
     with self.assertRaisesRegex(ValueError, r'shape .*got \(4, 4, 2, 3\)'):

@@ -146,6 +146,14 @@ class MatrixTest(parameterized.TestCase):
         tconv.conv_transpose(y, w, output_size=(5, 4), **options).reshape(-1))
 
 
+  @parameterized.product(padding=['SAME', 'CIRCULAR'], sparse=[False, True])
+  def test_matrix_under_jit(self, padding, sparse):
+    make = functools.partial(tconv.conv_matrix, input_size=(4, 4), strides=2,
+                             padding=padding)
+    c = jax.jit(functools.partial(make, sparse=sparse))(W)
+    np.testing.assert_array_equal(c.todense() if sparse else c, make(W))
+
+
 class PrecisionTest(parameterized.TestCase):
 
   @parameterized.product(dtype=[jnp.bfloat16, jnp.float16],
@@ -183,6 +191,24 @@ class PrecisionTest(parameterized.TestCase):
       np.testing.assert_allclose(
           tconv.conv_transpose(y, w, 2, preferred_element_type='float64'),
           tconv.conv_transpose(y.astype('d'), w.astype('d'), 2), rtol=1e-12)
+
+  def test_precision_is_that_of_the_surroundings(self):
+    def up(y, w):
+      with jax.default_matmul_precision('highest'):
+        return tconv.conv_transpose(y, w, **GROUPED)
+
+    step = jax.make_jaxpr(jax.grad(lambda *a: up(*a).sum(), (0, 1)))(Y, W)
+    for eqn in step.eqns:
+      if eqn.primitive.name.startswith('tconv'):
+        self.assertEqual(eqn.params['precision'], lax.Precision.HIGHEST)
+
+  def test_strict_promotion_without_jit(self):
+    loss = lambda y, w: (tconv.conv_transpose(
+        y, w, preferred_element_type='float32', **GROUPED)**2).sum()
+    y, w = jnp.bfloat16(Y), jnp.bfloat16(W)
+    expected = jax.grad(loss, 1)(y, w)
+    with jax.disable_jit(), jax.numpy_dtype_promotion('strict'):
+      np.testing.assert_array_equal(jax.grad(loss, 1)(y, w), expected)
 
   def test_result_is_not_weakly_typed(self):
     y = jnp.broadcast_to(1., (1, 4, 4))
@@ -228,6 +254,17 @@ ERRORS = (
     (dict(dimension_numbers=('NHWC', 'HWIO')), 'dimension_numbers .*three'),
     (dict(dimension_numbers=('NHWC', 'HWIX', 'NHWC')),
      "dimension_numbers .*'HWIX'"),
+    (dict(dimension_numbers=lax.ConvDimensionNumbers(
+        (0, 4, 1, 2, 3), (4, 3, 0, 1, 2), (0, 4, 1, 2, 3))),
+     'dimension_numbers must'),
+    (dict(kernel=KERNEL[:0]), r'kernel must have at least one tap .*\(0, 3'),
+    (dict(inputs=None), 'inputs must be an array; got None'),
+    (dict(precision=('highest',) * 3), 'precision must be'),
+    (dict(precision=()), 'precision must be'),
+    (dict(precision={}), 'precision must be'),
+    (dict(preferred_element_type='float64'), 'preferred_element_type .*x64'),
+    (dict(preferred_element_type='complex64'), 'preferred_element_type .*real'),
+    (dict(preferred_element_type='foo'), 'preferred_element_type .*got foo'),
     (dict(dimension_numbers=('NCW', 'WIO', 'NCW')),
      'dimension_numbers .*2 spatial axes'),
 )
@@ -262,6 +299,12 @@ class ErrorsTest(parameterized.TestCase):
     with self.assertRaisesRegex(
         ValueError, r'cotangents .*\(1, 2, 2\).*got \(1, 4, 4\)'):
       tconv.conv_kernel_grad(IMAGE, IMAGE, 3, 2)
+    with self.assertRaisesRegex(
+        ValueError, r'cotangents .*\(1, 4, 4\).*got \(2, 4, 4\)'):
+      tconv.conv_kernel_grad(IMAGE, np.ones((2, 4, 4, 4), 'f'), 3)
+    with self.assertRaisesRegex(
+        ValueError, 'cotangents .*feature_group_count 2; got 3'):
+      tconv.conv_kernel_grad(IMAGE, IMAGE[..., :3], 3, feature_group_count=2)
     with self.assertRaisesRegex(ValueError, 'kernel_size .*got 0'):
       tconv.conv_kernel_grad(IMAGE, IMAGE, 0)
     with self.assertRaisesRegex(ValueError, 'inputs .*divisible.*3; got 4'):

@@ -94,9 +94,18 @@ class LearnedUpsamplingTest(parameterized.TestCase):
     np.testing.assert_array_equal(
         tconv.resize_conv(x, w, 2),
         tconv.conv(x.repeat(2, 1).repeat(2, 2), w))
+
+  @parameterized.product(method=list(METHODS), groups=[1, 2],
+                         padding=['SAME', 'VALID', 'CIRCULAR'])
+  def test_options_are_those_of_the_convolution(self, method, groups, padding):
+    x, w = integers(0, (2, 4, 5, 4)), integers(1, (3, 3, 4 // groups, 8))
+    options = dict(padding=padding, feature_group_count=groups)
     np.testing.assert_array_equal(
-        tconv.resize_conv(x, w, 2, 'VALID', method='bilinear'),
-        tconv.conv(tconv.upsample(x, 2), w, 1, 'VALID'))
+        tconv.resize_conv(x, w, 2, method=method, **options),
+        tconv.conv(tconv.upsample(x, 2, method=method), w, **options))
+    np.testing.assert_array_equal(
+        tconv.sub_pixel_conv(x, w, 2, **options),
+        tconv.depth_to_space(tconv.conv(x, w, **options), 2))
 
   def test_sub_pixel_conv_is_a_transposed_convolution(self):
     # Shi et al., 2016: the taps of each phase are one kernel of the sub-pixel

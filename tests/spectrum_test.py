@@ -78,6 +78,17 @@ class GridLevelTest(chex.TestCase):
     np.testing.assert_allclose(tconv.grid_level(four.astype('f'), 2),
                                tconv.grid_level(x.astype('f'), 2), atol=1e-3)
 
+  def test_floor_leaves_out_excluded_lines_too(self):
+    # Lines of period 2, far above the noise, a few bins from the floor.
+    x = noise(1, 16, 16, 1)
+    level = lambda x: tconv.grid_level(x.astype('f'), 4, exclude=2)
+    lines = 100 * (np.indices((16, 16)).sum(0)[..., None] % 2)
+    np.testing.assert_allclose(level(x + lines), level(x), atol=1e-2)
+
+  def test_no_images(self):
+    self.assertEqual(tconv.grid_level(np.zeros((0, 16, 16, 2), 'f'), 2).shape,
+                     (0, 2))
+
   def test_signals_and_volumes(self):
     signal = noise(2, 200, 3) + np.arange(200)[:, None] % 4
     volume = noise(1, 16, 16, 16, 1)

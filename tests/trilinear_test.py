@@ -199,6 +199,43 @@ class ShardingTest(parameterized.TestCase):
       chex.assert_trees_all_equal(actual, jax.grad(energy, (0, 1))(Y, W))
       self.assertEqual(actual[0].sharding.spec[0], 'data')
 
+  @parameterized.parameters((('data',),), ((None, 'data'),), (('data', 'x'),))
+  def test_explicit_sharding_under_vmap(self, spec):
+    mesh = jax.make_mesh((2, 2), ('data', 'x'),
+                         axis_types=(AxisType.Explicit,) * 2)
+    y, w = integers(0, (4, 4, 4, 4, 4)), integers(1, (3, 3, 2, 4))
+    wrapped = functools.partial(
+        tconv.conv_transpose, strides=2, padding='CIRCULAR',
+        feature_group_count=2)
+    loss = lambda y, w: (wrapped(y, w)**2).sum()
+    with jax.set_mesh(mesh):
+      sharded = jax.device_put(y, NamedSharding(mesh, P(*spec)))
+      shared = jax.device_put(w, NamedSharding(mesh, P()))
+      for f in (wrapped, jax.grad(loss), jax.grad(loss, 1)):
+        np.testing.assert_array_equal(
+            jax.jit(jax.vmap(f, (0, None)))(sharded, shared),
+            np.stack([f(row, w) for row in y]))
+
+  def test_resampling_keeps_the_batch_sharded(self):
+    mesh = jax.make_mesh((2, 2), ('data', 'x'),
+                         axis_types=(AxisType.Explicit,) * 2)
+    y = integers(0, (4, 4, 4, 4))
+    with jax.set_mesh(mesh):
+      image = jax.device_put(y, NamedSharding(mesh, P('data', 'x')))
+      for f in (functools.partial(tconv.upsample, scale=2),
+                functools.partial(tconv.depth_to_space, block_size=2),
+                functools.partial(tconv.space_to_depth, block_size=2)):
+        result = jax.jit(f)(image)
+        np.testing.assert_array_equal(result, f(y))
+        self.assertEqual(result.sharding.spec[0], 'data')
+
+  def test_gradient_of_sharded_arrays_without_a_mesh_around(self):
+    mesh = jax.make_mesh((4,), ('data',), axis_types=(AxisType.Explicit,))
+    put = lambda a, *spec: jax.device_put(a, NamedSharding(mesh, P(*spec)))
+    np.testing.assert_array_equal(
+        jax.jit(jax.grad(energy, 1))(put(Y, 'data'), put(W)),
+        jax.grad(energy, 1)(Y, W))
+
   @parameterized.product(method=METHODS, jit=[True, False])
   def test_shard_map(self, method, jit):
     mesh = jax.make_mesh((4,), ('data',), axis_types=(AxisType.Auto,))
