@@ -159,8 +159,8 @@ def explicit_padding(padding: Padding, num_axes: int) -> Pads | str:
 def circular_pads(kernel_size: Size, dilation: Size) -> Pads:
   """How far 'CIRCULAR' wraps the fine grid around at either end.
 
-  As `flax.linen.Conv` has it, so that one channel of a 3-tap kernel at stride 1
-  is centred, whatever the stride.
+  As `flax.linen.Conv` has it: whatever the stride, the kernel is centred, and
+  one of even extent wraps one position more at the high end.
   """
   return tuple(((e - 1) // 2, e // 2)
                for e in effective_size(kernel_size, dilation))
@@ -243,14 +243,16 @@ def conv_transpose_geometry(
         'output_padding must be smaller than max(strides, kernel_dilation) = '
         f'{limits}; got {output_padding!r}.')
 
-  # The smallest fine size of the `strides` that are valid, and the default.
+  # The smallest of the valid fine sizes, `strides` in number, and the default.
+  # 'CIRCULAR' has the sizes of 'SAME'.
+  full = pads in ('SAME', 'CIRCULAR')
   numbers = ((0, 0),) * num_axes if isinstance(pads, str) else pads
   smallest = tuple(
-      (c - 1) * s + (1 if pads == 'SAME' else e - lo - hi)
+      (c - 1) * s + (1 if full else e - lo - hi)
       for c, s, e, (lo, hi) in zip(coarse_size, strides, effective, numbers))
   if isinstance(pads, str):
     default = tuple(
-        (c - 1) * s + (s if pads == 'SAME' else max(e, s))
+        (c - 1) * s + (s if full else max(e, s))
         for c, s, e in zip(coarse_size, strides, effective))
   else:
     default = tuple(f + e for f, e in zip(smallest, extra))
@@ -259,12 +261,14 @@ def conv_transpose_geometry(
   else:
     fine_size = per_axis('output_size', output_size, num_axes, 1)
     valid = tuple((max(f, 1), f + s - 1) for f, s in zip(smallest, strides))
+    _check_not_empty(padding, coarse_size, effective, tuple(
+        largest for _, largest in valid))
     if any(not lo <= f <= hi for f, (lo, hi) in zip(fine_size, valid)):
       raise ValueError(
           f'output_size must lie within {valid} (inclusive, a range for each '
           f'axis) for inputs of size {coarse_size}; got {output_size!r}.')
   _check_not_empty(padding, coarse_size, effective, fine_size)
-  if pads == 'SAME':
+  if full:
     low = _same_low(fine_size, coarse_size, strides, effective)
   else:
     low = tuple(lo for lo, _ in numbers)

@@ -41,6 +41,7 @@ def icnr(scale: int | Sequence[int],
 
   def init(key: jax.Array, shape: Sequence[int],
            dtype: jax.typing.DTypeLike | None = None) -> jax.Array:
+    _check_shape(shape)
     copies = math.prod(geometry.per_axis('scale', scale, len(shape) - 2, 1))
     if shape[-1] % copies:
       raise ValueError(
@@ -55,8 +56,8 @@ def icnr(scale: int | Sequence[int],
 def bilinear_upsampling() -> Initializer:
   """Starts a transposed convolution as bilinear interpolation.
 
-  Each channel is upsampled by itself: tap values stand on the diagonal of the
-  channels, or everywhere for a depthwise kernel [*K, 1, O]. The factor is
+  Each channel is upsampled by itself: the taps stand where the input's channel
+  is the output's, in each group. The factor is
   ceil(k / 2), so that k = 2 * stride (less one for an odd stride) with 'SAME'
   padding gives exactly `tconv.upsample` away from the border.
 
@@ -72,6 +73,7 @@ def bilinear_upsampling() -> Initializer:
   def init(key: jax.Array, shape: Sequence[int],
            dtype: jax.typing.DTypeLike | None = None) -> jax.Array:
     del key
+    _check_shape(shape)
     *kernel_size, fine, coarse = shape
     if coarse % fine:
       raise ValueError(
@@ -86,3 +88,10 @@ def bilinear_upsampling() -> Initializer:
     return jnp.asarray(np.multiply.outer(taps, own), dtype)
 
   return init
+
+
+def _check_shape(shape: Sequence[int]) -> None:
+  if len(shape) < 3 or min(shape) < 1:
+    raise ValueError(
+        'shape must be that of a kernel [*K, C / groups, O] with at least one '
+        f'spatial axis and no size below 1; got {tuple(shape)}.')

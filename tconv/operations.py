@@ -170,9 +170,8 @@ def conv_transpose(
     result = trilinear.contract(
         'conv_transpose', inputs, kernel, geometry=geometry, **options)
   else:
-    # The transpose of a 'VALID' convolution, then that of wrapping around. The
-    # sizes that 'CIRCULAR' allows are those of 'SAME'.
-    fine_size = resolve('SAME', output_size=output_size).fine_size
+    # The transpose of a 'VALID' convolution, then that of wrapping around.
+    fine_size = resolve(padding, output_size=output_size).fine_size
     wrap = geometry_lib.circular_pads(kernel_size, dilation)
     geometry = resolve('VALID', output_size=tuple(
         f + lo + hi for f, (lo, hi) in zip(fine_size, wrap)))

@@ -63,6 +63,8 @@ def interpolation_kernel(scale: Sequence[int], *,
   if method not in _FILTERS:
     raise ValueError(
         f'method must be one of {", ".join(_FILTERS)}; got {method!r}.')
+  if not isinstance(scale, Sequence):
+    raise ValueError(f'scale must be a sequence of ints; got {scale!r}.')
   response, reach = _FILTERS[method]
   kernel = np.ones(())
   for s in geometry.per_axis('scale', scale, len(scale), 1):

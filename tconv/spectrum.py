@@ -75,9 +75,9 @@ def grid_level(x: jax.Array, period: int | Sequence[int], *,
 
 def _check(x, period, exclude):
   """Reads the arguments that all measures of the grid bins share."""
+  x = jnp.asarray(x)
   chex.assert_rank(x, {3, 4, 5}, custom_message=(
       'x must be [N, *size, C] with one to three spatial axes.'))
-  x = jnp.asarray(x)
   n = x.ndim - 2
   if x.dtype not in (jnp.float32, jnp.float64):
     raise ValueError(f'x must be float32 or float64; got {x.dtype}.')

@@ -16,6 +16,10 @@ So the transpose of each operation in either operand is another operation, and
 derivatives of any order stay within the three. This file says so to JAX, once.
 Each operation then chooses for itself how it is best computed; XLA's own
 gradient of a transposed convolution, many times slower, is never reached.
+
+To `jax.checkpoint` they are primitives like others: policies that save lax's
+products by name, such as `dots_saveable`, do not know them; `checkpoint_name`
+does it.
 """
 
 import dataclasses
@@ -40,6 +44,10 @@ from tconv.geometry import Geometry
 _GIVEN = {'conv': 'xw', 'conv_transpose': 'yw', 'conv_kernel_grad': 'xy'}
 _GIVES = {'conv': 'y', 'conv_transpose': 'x', 'conv_kernel_grad': 'w'}
 _OPERATION = {array: operation for operation, array in _GIVES.items()}
+# What they have in common: where `vmap` puts an axis that some of them have.
+_SHARED: dict[frozenset[str], str] = {
+    frozenset('xy'): 'N', frozenset('wy'): 'O', frozenset('xw'): 'C',
+    frozenset('xwy'): 'groups'}
 _PRIMITIVES = {
     operation: core.Primitive(f'tconv_{operation}') for operation in _GIVES}
 
@@ -183,10 +191,8 @@ def _apply_folded(*operands, axes, operation, geometry, **params):
         for a, axis in zip(operands, axes))
     shape = _shape(operation, lhs, rhs, geometry)
     return jnp.zeros((0, *shape), params['dtype'])
-  mapped = gives + ''.join(
-      a for a, axis in zip(given, axes) if axis is not None)
-  shared = {'xy': 'N', 'wy': 'O', 'wx': 'C'}.get(
-      ''.join(sorted(mapped)), 'groups')
+  mapped = {gives, *(a for a, axis in zip(given, axes) if axis is not None)}
+  shared = _SHARED[frozenset(mapped)]
   groups = geometry.feature_group_count
   if shared == 'groups':
     geometry = dataclasses.replace(

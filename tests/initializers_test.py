@@ -28,6 +28,15 @@ class IcnrTest(parameterized.TestCase):
       initializers.icnr(2)(jax.random.key(0), (3, 3, 1, 6))
 
 
+class ShapeTest(parameterized.TestCase):
+
+  @parameterized.parameters(((4,),), ((4, 4, 0, 4),), ((),))
+  def test_no_kernel(self, shape):
+    for init in (initializers.icnr(2), initializers.bilinear_upsampling()):
+      with self.assertRaisesRegex(ValueError, 'shape must be that of a kernel'):
+        init(jax.random.key(0), shape)
+
+
 class DtypeTest(parameterized.TestCase):
 
   def test_takes_dtype_and_initializer(self):

@@ -202,6 +202,12 @@ class PrecisionTest(parameterized.TestCase):
       if eqn.primitive.name.startswith('tconv'):
         self.assertEqual(eqn.params['precision'], lax.Precision.HIGHEST)
 
+  def test_a_precision_for_each_operand(self):
+    [eqn] = [e for e in jax.make_jaxpr(functools.partial(
+        tconv.conv_transpose, precision=('highest', None), **GROUPED))(
+            Y, W).eqns if e.primitive.name.startswith('tconv')]
+    self.assertEqual(eqn.params['precision'], (lax.Precision.HIGHEST, None))
+
   def test_strict_promotion_without_jit(self):
     loss = lambda y, w: (tconv.conv_transpose(
         y, w, preferred_element_type='float32', **GROUPED)**2).sum()
@@ -237,6 +243,9 @@ ERRORS = (
     (dict(output_size=5), r'output_size must lie within \(\(4, 4\), .*got 5'),
     (dict(output_size=2, strides=2, padding=((5, 4), (5, 4))),
      r'output_size must lie within \(\(1, 1\), \(1, 1\)\)'),
+    (dict(output_size=3, padding=9), 'padding 9 leaves an empty result'),
+    (dict(output_padding=1, padding='CIRCULAR', strides=2),
+     "output_padding goes .* with padding 'CIRCULAR'"),
     (dict(output_size=(8,)), r'output_size .*sequence of 2.*got \(8,\)'),
     (dict(output_size=3, strides=2, padding='CIRCULAR'),
      r'output_size must lie within \(\(7, 8\)'),

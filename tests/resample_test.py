@@ -56,6 +56,8 @@ class UpsampleTest(chex.TestCase):
 
   def test_errors(self):
     x = np.ones((1, 4, 4, 1), 'f')
+    with self.assertRaisesRegex(ValueError, 'scale must be a sequence.*got 2'):
+      tconv.interpolation_kernel(2)
     with self.assertRaisesRegex(ValueError, "method must be .*got 'lanczos'"):
       tconv.upsample(x, 2, method='lanczos')
     with self.assertRaisesRegex(ValueError, r'scale must be .*got \(2,\)'):

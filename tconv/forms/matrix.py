@@ -100,7 +100,8 @@ def conv_transpose(y: jax.Array, kernel: jax.Array, geometry: Geometry, *,
   """Transposes a convolution by multiplying with C^T.
 
   The truth that the other forms are held against, for small sizes: C has a row
-  for every coarse and a column for every fine position.
+  for every coarse and a column for every fine position. Its zeros are products
+  too, so that one infinite value makes everything NaN.
 
   Args:
     y: [N, *coarse, O] array.
