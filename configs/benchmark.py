@@ -2,9 +2,10 @@
 
     python -m experiments.benchmark --config=configs/benchmark.py
 
-Takes about two minutes on two cores with PyTorch; `configs/benchmark.py:quick` times the one
-layer of the bar below, in seconds. Expect a training step of DCGAN layer 3 at
-least 5 times as fast as through `lax.conv_transpose`.
+Takes about two minutes on two cores with PyTorch (extra "peers", skipped if it
+is not installed); `configs/benchmark.py:quick` times the one layer of the bar
+below, in seconds. Expect a training step of DCGAN layer 3 at least 5 times as
+fast as through `lax.conv_transpose`.
 """
 
 import ml_collections
