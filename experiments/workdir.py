@@ -34,18 +34,21 @@ def open_workdir(path: str, config: ml_collections.ConfigDict) -> pathlib.Path:
     The folder.
 
   Raises:
-    OSError: the folder cannot be made or written.
-    RunError: it belongs to another config.
+    RunError: the folder cannot be made or written, or belongs to another
+      config.
   """
   workdir = pathlib.Path(path)
   file = workdir / 'config.json'
   settings = json.loads(json.dumps(config.to_dict()))
-  workdir.mkdir(parents=True, exist_ok=True)
-  if file.exists() and _recorded(file) != settings:
-    raise RunError(
-        f'{workdir} holds a run of another config; take another --workdir or '
-        'delete it.')
-  write_json(file, {'config': settings, **environment()})
+  try:
+    workdir.mkdir(parents=True, exist_ok=True)
+    if file.exists() and _recorded(file) != settings:
+      raise RunError(
+          f'{workdir} holds a run of another config; take another --workdir or '
+          'delete it.')
+    write_json(file, {'config': settings, **environment()})
+  except OSError as error:
+    raise RunError(f'--workdir cannot be written: {error}') from error
   return workdir
 
 

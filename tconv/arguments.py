@@ -18,7 +18,7 @@ DimensionNumbers = (
     tuple[str, str, str] | lax.ConvDimensionNumbers | None)
 
 RANKS = ('{} must have 2 to 5 axes: a batch or one channel axis, up to three '
-          'spatial axes, channels.')
+         'spatial axes, channels.')
 
 
 def layouts(inputs, dimension_numbers: DimensionNumbers):

@@ -43,7 +43,9 @@ class MainTest(parameterized.TestCase):
     result = run('--config=configs/upsampling.py:smoke',
                  f'--workdir={self.workdir}')
     self.assertEqual(result.returncode, 1)
-    self.assertRegex(result.stderr, r'^error: .*File exists: .*\n$')
+    self.assertRegex(
+        result.stderr,
+        r'^error: --workdir cannot be written: .*File exists: .*\n$')
 
   def test_a_config_that_is_not_there_is_one_clear_line(self):
     result = run('--config=configs/none.py', f'--workdir={self.workdir}')

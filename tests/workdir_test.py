@@ -42,7 +42,7 @@ class WorkdirTest(absltest.TestCase):
   def test_a_file_in_the_way_is_named(self):
     self.path.parent.mkdir()
     self.path.write_text('not a folder')
-    with self.assertRaisesRegex(FileExistsError, 'a/run'):
+    with self.assertRaisesRegex(workdir_lib.RunError, 'written: .*a/run'):
       workdir_lib.open_workdir(str(self.path), self.config)
 
   def test_a_broken_record_counts_as_another_config(self):
