@@ -44,6 +44,14 @@ def layouts(inputs, dimension_numbers: DimensionNumbers):
           features(numbers.out_spec))
 
 
+def image_and_kernel(inputs, kernel, dimension_numbers: DimensionNumbers):
+  """Both arrays channels last, and the axis order that the result must have."""
+  inputs = checked('inputs', inputs)
+  to_inputs, to_kernel, to_result = layouts(inputs, dimension_numbers)
+  kernel = checked('kernel', kernel, like=inputs)
+  return inputs.transpose(to_inputs), kernel.transpose(to_kernel), to_result
+
+
 def checked(name: str, array, like: jax.Array | None = None) -> jax.Array:
   """The argument as a JAX array, of a legal dtype and of the rank of `like`."""
   try:

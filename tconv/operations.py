@@ -69,10 +69,8 @@ def conv(
     ValueError: an argument is illegal; the message names it.
     AssertionError: the ranks do not fit.
   """
-  inputs = arguments.checked('inputs', inputs)
-  to_inputs, to_kernel, to_result = arguments.layouts(inputs, dimension_numbers)
-  inputs = inputs.transpose(to_inputs)
-  kernel = arguments.checked('kernel', kernel, like=inputs).transpose(to_kernel)
+  inputs, kernel, to_result = arguments.image_and_kernel(
+      inputs, kernel, dimension_numbers)
   options = arguments.options(inputs, precision, preferred_element_type, method)
   arguments.check_channels(feature_group_count, kernel, fine=inputs.shape[-1])
   inputs, geometry = arguments.fine_side(
@@ -150,10 +148,8 @@ def conv_transpose(
     Dumoulin and Visin, `A guide to convolution arithmetic for deep learning
     <https://arxiv.org/abs/1603.07285>`_, 2016, section 4.
   """
-  inputs = arguments.checked('inputs', inputs)
-  to_inputs, to_kernel, to_result = arguments.layouts(inputs, dimension_numbers)
-  inputs = inputs.transpose(to_inputs)
-  kernel = arguments.checked('kernel', kernel, like=inputs).transpose(to_kernel)
+  inputs, kernel, to_result = arguments.image_and_kernel(
+      inputs, kernel, dimension_numbers)
   options = arguments.options(inputs, precision, preferred_element_type, method)
   arguments.check_channels(feature_group_count, kernel, coarse=inputs.shape[-1])
   kernel_size = kernel.shape[:-2]

@@ -28,8 +28,11 @@ class WorkdirTest(absltest.TestCase):
     self.assertIn('git_revision', written)
 
   def test_the_same_config_may_run_again(self):
-    workdir_lib.open_workdir(str(self.path), self.config)
-    workdir_lib.open_workdir(str(self.path), self.config)
+    first = workdir_lib.open_workdir(str(self.path), self.config)
+    (first / 'results.json').write_text('[]')
+    again = workdir_lib.open_workdir(str(self.path), self.config)
+    self.assertEqual(again, first)
+    self.assertTrue((again / 'results.json').exists())
 
   def test_a_run_of_another_config_is_left_alone(self):
     workdir_lib.open_workdir(str(self.path), self.config)
