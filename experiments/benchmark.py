@@ -49,7 +49,7 @@ def _jax_calls(function, inputs, kernel, cotangent):
 def _torch_calls(torch, inputs, kernel, cotangent, stride, padding):
   """The same for PyTorch, channels last in memory, as fast as it goes."""
   torch.set_num_threads(os.cpu_count() or 1)
-  last = lambda a: torch.from_numpy(np.asarray(a).transpose(0, 3, 1, 2)).to(
+  last = lambda a: torch.from_numpy(np.array(a).transpose(0, 3, 1, 2)).to(
       memory_format=torch.channels_last)
   y, g = last(inputs), last(cotangent)
   w = torch.from_numpy(np.asarray(kernel).transpose(3, 2, 0, 1).copy())
