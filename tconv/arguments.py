@@ -135,7 +135,7 @@ def check_groups(groups: int, name: str, channels: int) -> None:
 
 
 def check_channels(groups: int, kernel: jax.Array, *,
-                    fine: int | None = None, coarse: int | None = None) -> None:
+                   fine: int | None = None, coarse: int | None = None) -> None:
   """Checks the channels of inputs, on either side, against the kernel's."""
   check_groups(groups, 'kernel', kernel.shape[-1])
   if 0 in kernel.shape[:-2]:
@@ -179,5 +179,6 @@ def unwrap(x, pads, size):
     whole = [(0, 0)] * x.ndim
     whole[axis] = (-lo % n, -hi % n)
     x = jnp.pad(x, whole)
-    x = x.reshape(*x.shape[:axis], -1, n, *x.shape[axis + 1:]).sum(axis)
+    x = x.reshape(*x.shape[:axis], x.shape[axis] // n, n, *x.shape[axis + 1:])
+    x = x.sum(axis)
   return x

@@ -104,6 +104,16 @@ class ValuesTest(parameterized.TestCase):
         tconv.conv(x, w, stride, 'CIRCULAR', kernel_dilation=dilation),
         layer.apply({'params': {'kernel': w}}, x))
 
+  @parameterized.parameters('SAME', 'VALID', 'CIRCULAR')
+  def test_no_images(self, padding):
+    up = functools.partial(tconv.conv_transpose, strides=2, padding=padding)
+    y, w = np.zeros((0, 4, 5, 6), 'f'), integers(1, (3, 3, 2, 6))
+    x = up(y, w)
+    self.assertEqual(x.shape[0], 0)
+    self.assertEqual(tconv.conv(x, w, 2, padding).shape, y.shape)
+    np.testing.assert_array_equal(
+        jax.grad(lambda w: up(y, w).sum())(w), np.zeros_like(w))
+
   @parameterized.parameters(
       dict(padding='SAME'), dict(padding=1, output_padding=1),
       dict(padding=((0, 2),)), dict(padding='VALID', output_size=12))
