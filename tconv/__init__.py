@@ -5,12 +5,21 @@ from tconv.operations import conv
 from tconv.operations import conv_kernel_grad
 from tconv.operations import conv_matrix
 from tconv.operations import conv_transpose
+from tconv.phases import checkerboard_penalty
+from tconv.phases import equalize_phases
+from tconv.phases import equivalent_kernel
+from tconv.phases import frequency_response
+from tconv.phases import overlap_count
+from tconv.phases import phase_gains
+from tconv.phases import phase_nonuniformity
+from tconv.phases import phase_variance
 from tconv.resample import depth_to_space
 from tconv.resample import interpolation_kernel
 from tconv.resample import resize_conv
 from tconv.resample import space_to_depth
 from tconv.resample import sub_pixel_conv
 from tconv.resample import upsample
+from tconv.resample import zero_order_hold
 from tconv.spectrum import grid_level
 
 __version__ = '0.1.0'

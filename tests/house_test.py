@@ -27,14 +27,14 @@ ORDER = (
     ('tconv.resample', 'tconv.initializers'),
 )
 # These measure kernels and images, and know nothing of how they are made.
-ONLY_GEOMETRY = ('tconv.spectrum', 'tconv.initializers')
+ONLY_GEOMETRY = ('tconv.phases', 'tconv.spectrum', 'tconv.initializers')
 
 FUNCTIONS = [
     getattr(module, name)
     for module in (tconv, initializers) for name in vars(module)
     if inspect.isfunction(getattr(module, name)) and not name.startswith('_')]
 # Parameters that have a default and may be given by position, as in lax.
-BY_POSITION = {'strides', 'padding', 'initializer'}
+BY_POSITION = {'strides', 'padding', 'initializer', 'means'}
 
 
 def name_of(path):

@@ -89,6 +89,33 @@ class DepthToSpaceTest(parameterized.TestCase):
       tconv.space_to_depth(np.ones((1, 4, 3, 1)), 2)
 
 
+class ZeroOrderHoldTest(parameterized.TestCase):
+
+  @parameterized.parameters(
+      ((7,), (2,)), ((6, 5), (3, 2)), ((4, 5, 3), (2, 1, 4)))
+  def test_it_is_a_moving_average(self, size, scale):
+    x = integers(0, (2, *size, 3))
+    expected = np.zeros_like(x)
+    for at in np.ndindex(*size):
+      # As with 'SAME' padding, an even window reaches one further ahead.
+      window = tuple(slice(max(a - (s - 1) // 2, 0), a + s // 2 + 1)
+                     for a, s in zip(at, scale))
+      expected[(slice(None), *at)] = x[(slice(None), *window)].mean(
+          tuple(range(1, len(size) + 1)))
+    np.testing.assert_allclose(
+        tconv.zero_order_hold(x, scale), expected, rtol=1e-6)
+
+  def test_it_cancels_the_pattern_and_keeps_a_constant(self):
+    x = np.tile(integers(0, (1, 3, 2, 1)), (1, 4, 5, 1))
+    smooth = tconv.zero_order_hold(x, (3, 2))[:, 1:-1, 1:-1]
+    np.testing.assert_allclose(smooth, np.full_like(smooth, x.mean()),
+                               rtol=1e-6)
+
+  def test_a_wrong_scale_is_named(self):
+    with self.assertRaisesRegex(ValueError, 'scale must be .*0'):
+      tconv.zero_order_hold(np.ones((1, 4, 1)), 0)
+
+
 class LearnedUpsamplingTest(parameterized.TestCase):
 
   def test_resize_conv(self):

@@ -1,0 +1,318 @@
+"""The cause of checkerboards, in the kernel; and the cure.
+
+A transposed convolution of stride s writes a fine position with the taps whose
+position is congruent to it modulo s: its *phase*. Where the taps of one phase
+add up to more than those of another, a constant comes out as a pattern of
+period s. Let mu_o be the mean of input channel o, and w the kernel. Output
+channel c has the *phase gains*
+
+    g_a = sum_j h[a + s j],  h = sum_o mu_o w[:, c, o],  a in Z_s^n
+
+and, away from borders and for any input, these are (but for the bias) the means
+of the output over each phase. So its lines at the frequencies k / s, k != 0,
+depend on the input by its channel means only, and have the energy
+
+    Var_a(g_a) = s^(-2n) sum_(k != 0) |H(k / s)|^2,
+
+where H is the frequency response of h: there are none exactly if all phase
+gains are equal. For every input, that must hold for each pair (c, o) by itself.
+
+Kernels are [*K, C / groups, O], as everywhere, of a floating dtype. A Flax
+kernel [*K, O, C], which is turned around, may be given as it is: the phases of
+its gains are then turned around as well, and their channels swapped. The phase
+is the tap's position, times the dilation, modulo the stride; a padding only
+rotates the phases.
+
+References:
+  Odena, Dumoulin and Olah, `Deconvolution and checkerboard artifacts
+  <https://doi.org/10.23915/distill.00003>`_, 2016.
+  Harada, Muramatsu and Kiya, *Multidimensional multirate filter without
+  checkerboard effects*, EUSIPCO 1998.
+"""
+
+from collections.abc import Callable
+from collections.abc import Sequence
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tconv import geometry
+
+
+def overlap_count(kernel_size: int | Sequence[int],
+                  strides: int | Sequence[int], *,
+                  kernel_dilation: int | Sequence[int] = 1) -> np.ndarray:
+  """Counts the taps that land on each phase.
+
+  Args:
+    kernel_size: taps, one number for each axis; an int is one axis, or as many
+      as there are strides.
+    strides: one int or one for each axis.
+    kernel_dilation: one int or one for each axis.
+
+  Returns:
+    [*strides] array of ints.
+
+  Raises:
+    ValueError: an argument is illegal.
+  """
+  n = max(1, np.size(kernel_size), np.size(strides))
+  kernel_size = geometry.per_axis('kernel_size', kernel_size, n, 1)
+  strides, phases = _phases(kernel_size, strides, kernel_dilation)
+  counts = np.zeros(strides, int)
+  np.add.at(counts, np.ix_(*phases), 1)
+  return counts
+
+
+def phase_gains(kernel: jax.Array, strides: int | Sequence[int], *,
+                kernel_dilation: int | Sequence[int] = 1) -> jax.Array:
+  """Sums the taps of each phase.
+
+  Args:
+    kernel: [*K, C / groups, O] array.
+    strides: one int or one for each axis.
+    kernel_dilation: one int or one for each axis.
+
+  Returns:
+    [*strides, C / groups, O] array; 0 for a phase without taps.
+
+  Raises:
+    ValueError: an argument is illegal.
+    AssertionError: the rank does not fit.
+  """
+  kernel = _checked(kernel)
+  strides, phases = _phases(kernel.shape[:-2], strides, kernel_dilation)
+  return _wrap(kernel, strides, phases)
+
+
+def phase_nonuniformity(kernel: jax.Array, strides: int | Sequence[int],
+                        means: jax.Array | None = None, *,
+                        kernel_dilation: int | Sequence[int] = 1,
+                        feature_group_count: int = 1) -> jax.Array:
+  """The share of a constant input's output power that is periodic.
+
+  rho = sum Var_a(g_a) / sum mean_a(g_a^2), where the sums are over channels.
+  It is 0 for equal phases, and 1 where nothing but the pattern comes out.
+
+  Of random kernels with zero mean, all sizes have about 1 - 1 / prod(strides),
+  whether the strides divide them or not: that shows in `phase_variance`, and
+  for kernels of positive mean.
+
+  Args:
+    kernel: [*K, C / groups, O] array.
+    strides: one int or one for each axis.
+    means: [O] means of the input channels, for which h is formed. None takes
+      each pair of channels by itself, so that 0 means that there are no lines
+      for any input.
+    kernel_dilation: one int or one for each axis.
+    feature_group_count: groups that the channels fall into; only matters with
+      `means`.
+
+  Returns:
+    [] array in [0, 1]; 0 for a kernel whose gains are all 0.
+
+  Raises:
+    ValueError: an argument is illegal.
+    AssertionError: the rank does not fit.
+  """
+  gains = phase_gains(kernel, strides, kernel_dilation=kernel_dilation)
+  if means is not None:
+    gains = _weigh(gains, jnp.asarray(means, gains.dtype), feature_group_count)
+  axes = tuple(range(gains.ndim - 2))
+  power = (gains**2).mean(axes).sum()
+  return gains.var(axes).sum() / jnp.where(power == 0, 1, power)
+
+
+def phase_variance(kernel: jax.Array, strides: int | Sequence[int], *,
+                   kernel_dilation: int | Sequence[int] = 1) -> jax.Array:
+  """Sums the squared taps of each phase.
+
+  Where these differ, the noise of the output is periodic, even if its mean is
+  not: summed over the input channels, this is the variance of the output at
+  each phase for white input of variance 1.
+
+  Args:
+    kernel: [*K, C / groups, O] array.
+    strides: one int or one for each axis.
+    kernel_dilation: one int or one for each axis.
+
+  Returns:
+    [*strides, C / groups, O] array.
+
+  Raises:
+    ValueError: an argument is illegal.
+    AssertionError: the rank does not fit.
+  """
+  return phase_gains(_checked(kernel)**2, strides,
+                     kernel_dilation=kernel_dilation)
+
+
+def frequency_response(kernel: jax.Array, size: int | Sequence[int], *,
+                       kernel_dilation: int | Sequence[int] = 1) -> jax.Array:
+  """The kernel's Fourier transform, H(f) = sum_t w[t] exp(-2 pi i f t).
+
+  Args:
+    kernel: [*K, C / groups, O] array.
+    size: number of frequencies, one int or one for each axis. They are
+      k / size, in cycles per fine position, for k from 0 to size - 1. The
+      kernel may be larger.
+    kernel_dilation: one int or one for each axis.
+
+  Returns:
+    [*size, C / groups, O] complex array.
+
+  Raises:
+    ValueError: an argument is illegal.
+    AssertionError: the rank does not fit.
+  """
+  kernel = _checked(kernel)
+  size = geometry.per_axis('size', size, kernel.ndim - 2, 1)
+  _, positions = _phases(kernel.shape[:-2], size, kernel_dilation)
+  # exp is periodic: taps a multiple of size apart weigh the same.
+  wrapped = _wrap(kernel, size, positions)
+  wrapped = wrapped.astype(jnp.promote_types(kernel.dtype, jnp.float32))
+  return jnp.fft.fftn(wrapped, axes=tuple(range(kernel.ndim - 2)))
+
+
+def equalize_phases(kernel: jax.Array, strides: int | Sequence[int], *,
+                    kernel_dilation: int | Sequence[int] = 1) -> jax.Array:
+  """Gives the nearest kernel that cannot paint lines of the stride's period.
+
+  Nearest by least squares among those with equal phase gains and the same sum,
+  for each pair of channels: (g_a - mean_a g_a) / n_a is taken off each of the
+  n_a taps of phase a. Linear in the kernel and idempotent. A layer that applies
+  it to its parameter cannot paint these lines whatever it learns, and costs
+  nothing once it is trained, when the result is kept in the parameter's place.
+
+  Args:
+    kernel: [*K, C / groups, O] array.
+    strides: one int or one for each axis.
+    kernel_dilation: one int or one for each axis.
+
+  Returns:
+    [*K, C / groups, O] array.
+
+  Raises:
+    ValueError: an argument is illegal, or some phase has no taps, and so always
+      the gain 0.
+    AssertionError: the rank does not fit.
+  """
+  kernel = _checked(kernel)
+  kernel_size = kernel.shape[:-2]
+  counts = overlap_count(kernel_size, strides, kernel_dilation=kernel_dilation)
+  if not counts.all():
+    empty = tuple(int(a) for a in np.argwhere(counts == 0)[0])
+    raise ValueError(
+        'kernel must have taps on every phase, so that all can be equal; got '
+        f'none on phase {empty} with kernel_size {kernel_size}, strides '
+        f'{strides} and kernel_dilation {kernel_dilation}.')
+  strides, phases = _phases(kernel_size, strides, kernel_dilation)
+  gains = _wrap(kernel, strides, phases)
+  excess = gains - gains.mean(tuple(range(gains.ndim - 2)), keepdims=True)
+  excess /= jnp.asarray(counts, kernel.dtype)[..., None, None]
+  return kernel - excess[np.ix_(*phases)]
+
+
+def checkerboard_penalty(kernel: jax.Array, strides: int | Sequence[int], *,
+                         kernel_dilation: int | Sequence[int] = 1) -> jax.Array:
+  """What to add to a loss, so that the phase gains are drawn together.
+
+  Args:
+    kernel: [*K, C / groups, O] array.
+    strides: one int or one for each axis.
+    kernel_dilation: one int or one for each axis.
+
+  Returns:
+    [] array, the variance of the phase gains summed over pairs of channels.
+
+  Raises:
+    ValueError: an argument is illegal.
+    AssertionError: the rank does not fit.
+  """
+  gains = phase_gains(kernel, strides, kernel_dilation=kernel_dilation)
+  return gains.var(tuple(range(gains.ndim - 2))).sum()
+
+
+def equivalent_kernel(upsampler: Callable[[jax.Array], jax.Array],
+                      strides: Sequence[int], channels: int, *,
+                      reach: int = 4) -> jax.Array:
+  """The kernel whose transposed convolution does what an upsampler does.
+
+  It is read off the response to a single position of value 1. So the phases of
+  any upsampler can be looked at: sub-pixel and resize convolutions, or a
+  transposed convolution with a fixed layer behind it.
+
+  Args:
+    upsampler: function from [N, *coarse, O] to [N, *(coarse * strides), C]
+      arrays, linear but for a bias, and the same at all positions away from the
+      border.
+    strides: the factor of each axis.
+    channels: O.
+    reach: coarse positions, on each side, that one position contributes to; it
+      is also the distance from the border at which it is read.
+
+  Returns:
+    [*K, C, O] array with K = (2 * reach + 1) * strides.
+
+  Raises:
+    ValueError: an argument is illegal, or the upsampler's result has another
+      size.
+  """
+  if not isinstance(strides, Sequence):
+    raise ValueError(f'strides must be a sequence of ints; got {strides!r}.')
+  strides = geometry.per_axis('strides', strides, len(strides), 1)
+  size = (2 * reach + 1,) * len(strides)
+  each = np.arange(channels)
+  dark = jnp.zeros((channels, *size, channels))
+  response = upsampler(
+      dark.at[(each, *(reach,) * len(size), each)].set(1)) - upsampler(dark)
+  expected = tuple(n * s for n, s in zip(size, strides))
+  if response.shape[1:-1] != expected:
+    raise ValueError(
+        f'upsampler must enlarge size {size} by {strides} to {expected}; got '
+        f'{response.shape[1:-1]}.')
+  return jnp.moveaxis(response, 0, -1)
+
+
+def _checked(kernel) -> jax.Array:
+  """Reads an array, or the parameter of a layer."""
+  kernel = jnp.asarray(kernel)
+  chex.assert_rank(kernel, {3, 4, 5}, custom_message=(
+      'kernel must be [*K, C / groups, O] with one to three spatial axes.'))
+  if not jnp.issubdtype(kernel.dtype, jnp.floating):
+    raise ValueError(
+        f'kernel must be of a floating dtype; got {kernel.dtype}.')
+  return kernel
+
+
+def _phases(kernel_size: geometry.Size, strides, kernel_dilation
+            ) -> tuple[geometry.Size, list[np.ndarray]]:
+  """Reads the strides, and gives the phase of each tap on each axis."""
+  n = len(kernel_size)
+  strides = geometry.per_axis('strides', strides, n, 1)
+  dilation = geometry.per_axis('kernel_dilation', kernel_dilation, n, 1)
+  return strides, [np.arange(k) * d % s
+                   for k, d, s in zip(kernel_size, dilation, strides)]
+
+
+def _wrap(kernel: jax.Array, size: geometry.Size,
+          positions: Sequence[np.ndarray]) -> jax.Array:
+  """[*size, C, O] sums of the taps that share a position."""
+  wrapped = jnp.zeros((*size, *kernel.shape[-2:]), kernel.dtype)
+  return wrapped.at[np.ix_(*positions)].add(kernel)
+
+
+def _weigh(gains: jax.Array, means: jax.Array, groups: int) -> jax.Array:
+  """[*strides, C / groups, groups] gains of h, for given channel means."""
+  *rest, channels = gains.shape
+  if means.shape != (channels,):
+    raise ValueError(
+        f'means must be [O] = [{channels}]; got shape {means.shape}.')
+  if not isinstance(groups, int) or groups < 1 or channels % groups:
+    raise ValueError(
+        'feature_group_count must be an int >= 1 that divides the kernel\'s '
+        f'{channels} input channels; got {groups!r}.')
+  weighted = jnp.einsum('...o,o->...o', gains, means)
+  return weighted.reshape(*rest, groups, channels // groups).sum(-1)

@@ -1,0 +1,367 @@
+"""The theorem of `tconv.phases`, its exact values, and the cures."""
+
+import itertools
+
+from absl.testing import absltest
+from absl.testing import parameterized
+import chex
+from flax import nnx
+import hypothesis
+from hypothesis import strategies as st
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import tconv
+
+# kernel_size, strides, dilation, groups.
+CASES = (
+    ((4,), (2,), (1,), 1), ((5,), (3,), (2,), 2), ((2,), (4,), (1,), 1),
+    ((3, 3), (2, 2), (1, 1), 1), ((4, 4), (2, 2), (1, 1), 3),
+    ((5, 4), (3, 2), (1, 1), 1), ((3, 5), (2, 3), (2, 1), 2),
+    ((6, 2), (1, 2), (1, 3), 1), ((4, 4), (4, 4), (3, 3), 1),
+    ((3, 4, 3), (2, 2, 2), (1, 1, 1), 1), ((2, 3, 5), (2, 3, 1), (1, 2, 1), 2),
+)
+# Those of them with a tap on every phase.
+WHOLE = tuple(case for case in CASES
+              if tconv.overlap_count(*case[:2], kernel_dilation=case[2]).all())
+
+
+def normal(*shape, seed=0, mean=0):
+  return np.random.default_rng(seed).normal(mean, 1, shape)
+
+
+def kernel_of(kernel_size, groups, *, seed=0, mean=0):
+  """[*K, 2, 3 * groups], so that C = 2 * groups."""
+  return normal(*kernel_size, 2, 3 * groups, seed=seed, mean=mean)
+
+
+def gains_by_loops(kernel, strides, dilation):
+  """Phase gains [*strides, C, O] tap by tap."""
+  gains = np.zeros((*strides, *kernel.shape[-2:]))
+  for tap in np.ndindex(*kernel.shape[:-2]):
+    phase = tuple(t * d % s for t, d, s in zip(tap, dilation, strides))
+    gains[phase] += kernel[tap]
+  return gains
+
+
+def grid_energy_by_loops(image, period):
+  """Variance of the means over residue classes of one [*size] image."""
+  means = [image[tuple(slice(a, None, p) for a, p in zip(phase, period))].mean()
+           for phase in np.ndindex(*period)]
+  return np.var(means)
+
+
+class TheoremTest(parameterized.TestCase):
+
+  @parameterized.parameters(*CASES)
+  def test_predicted_energy_is_the_measured_one(
+      self, kernel_size, strides, dilation, groups):
+    with jax.enable_x64(True):
+      kernel = kernel_of(kernel_size, groups, mean=.3)
+      coarse = tuple(8 + i for i in range(len(kernel_size)))
+      y = normal(2, *coarse, 3 * groups, seed=1, mean=1)
+      fine = np.asarray(tconv.conv_transpose(
+          y, kernel, strides, 'CIRCULAR', kernel_dilation=dilation,
+          feature_group_count=groups))
+      gains = np.asarray(tconv.phase_gains(
+          kernel, strides, kernel_dilation=dilation))
+    means = y.mean(tuple(range(1, y.ndim - 1)))  # [N, O]
+    for n, group, c in np.ndindex(2, groups, 2):
+      own = slice(3 * group, 3 * group + 3)
+      predicted = np.var(gains[..., c, own] @ means[n, own])
+      measured = grid_energy_by_loops(fine[n, ..., 2 * group + c], strides)
+      self.assertAlmostEqual(measured, predicted, delta=1e-10)
+
+  @parameterized.parameters(*CASES)
+  def test_energy_is_that_of_the_response_at_the_grid_frequencies(
+      self, kernel_size, strides, dilation, groups):
+    with jax.enable_x64(True):
+      kernel = kernel_of(kernel_size, groups)
+      gains = np.asarray(tconv.phase_gains(
+          kernel, strides, kernel_dilation=dilation))
+      response = np.asarray(tconv.frequency_response(
+          kernel, strides, kernel_dilation=dilation))
+    power = np.abs(response)**2
+    power[(0,) * len(strides)] = 0
+    axes = tuple(range(len(strides)))
+    np.testing.assert_allclose(
+        np.var(gains, axes), power.sum(axes) / np.prod(strides)**2, atol=1e-12)
+
+  def test_spectrum_of_the_output_is_a_product(self):
+    # Y(f) = H(f) X(s f), at every frequency.
+    with jax.enable_x64(True):
+      kernel, y = normal(5, 1, 1), normal(1, 7, 1, seed=1)
+      fine = np.asarray(tconv.conv_transpose(y, kernel, 3, 'CIRCULAR'))
+      response = np.asarray(tconv.frequency_response(kernel, 21))
+    # The padding shifts the image by two positions.
+    shift = np.exp(2j * np.pi * np.arange(21) * 2 / 21)
+    expected = np.tile(np.fft.fft(y[0, :, 0]), 3) * response[:, 0, 0] * shift
+    np.testing.assert_allclose(
+        np.fft.fft(fine[0, :, 0]), expected, atol=1e-10)
+
+
+class KernelTest(parameterized.TestCase):
+
+  @parameterized.parameters(
+      (3, 2, 4, .2346), (5, 2, 2.25, .0816), (5, 3, 4, .1664),
+      (5, 4, 4, .2544), (4, 2, 1, 0), (6, 3, 1, 0))
+  def test_overlap_of_square_kernels(self, k, s, ratio, variation):
+    counts = tconv.overlap_count((k, k), s)
+    self.assertEqual(counts.max() / counts.min(), ratio)
+    self.assertAlmostEqual(counts.var() / counts.mean()**2, variation, places=4)
+    np.testing.assert_array_equal(
+        counts, tconv.phase_gains(jnp.ones((k, k, 1, 1)), s)[..., 0, 0])
+
+  def test_overlap_takes_numbers_for_axes(self):
+    self.assertEqual(tconv.overlap_count(3, 2).tolist(), [2, 1])
+    self.assertEqual(tconv.overlap_count(3, (2, 1)).tolist(), [[6], [3]])
+    self.assertEqual(tconv.overlap_count((2, 3), 2).tolist(), [[2, 1], [2, 1]])
+    self.assertEqual(
+        tconv.overlap_count(3, 2, kernel_dilation=2).tolist(), [3, 0])
+
+  @parameterized.parameters(*CASES)
+  def test_gains_and_variance(self, kernel_size, strides, dilation, groups):
+    kernel = np.float32(kernel_of(kernel_size, groups))
+    for actual, taps in (
+        (tconv.phase_gains(kernel, strides, kernel_dilation=dilation), kernel),
+        (tconv.phase_variance(kernel, strides, kernel_dilation=dilation),
+         kernel**2)):
+      chex.assert_shape(actual, (*strides, 2, 3 * groups))
+      np.testing.assert_allclose(  # A few dozen float32 additions.
+          actual, gains_by_loops(taps, strides, dilation), atol=1e-5)
+
+  def test_variance_is_that_of_filtered_noise(self):
+    kernel = np.float32(normal(3, 3, 1, 4))
+    y = np.float32(normal(200, 16, 16, 4, seed=1))
+    fine = np.asarray(tconv.conv_transpose(y, kernel, 2, 'CIRCULAR'))[..., 0]
+    # 'SAME' of 3 taps at stride 2 starts with tap 1, hence the rotation.
+    measured = [[fine[:, a::2, b::2].var() for b in (1, 0)] for a in (1, 0)]
+    predicted = tconv.phase_variance(kernel, 2).sum((-2, -1))
+    # 51,200 samples for each phase: the standard error is below one percent.
+    np.testing.assert_allclose(measured, predicted, rtol=.04)
+
+  @parameterized.product(size=[(3, 4), (2, 2), (7, 5)], dilation=[1, 2])
+  def test_frequency_response(self, size, dilation):
+    kernel = np.float32(normal(3, 4, 2, 3))
+    expected = np.zeros((*size, 2, 3), complex)
+    for f in np.ndindex(*size):
+      for tap in np.ndindex(3, 4):
+        turn = sum(k * t * dilation / n for k, t, n in zip(f, tap, size))
+        expected[f] += kernel[tap] * np.exp(-2j * np.pi * turn)
+    np.testing.assert_allclose(
+        tconv.frequency_response(kernel, size, kernel_dilation=dilation),
+        expected, atol=1e-5)
+
+  def test_nonuniformity_of_positive_kernels_shows_divisibility(self):
+    rho = {}
+    for k in (3, 4):
+      kernel = np.random.default_rng(k).normal(1, .5, (k, k, 64, 64))
+      rho[k] = tconv.phase_nonuniformity(
+          np.float32(kernel), 2, np.ones(64, np.float32)).item()
+    # All-ones kernels have .19 and 0; the rest is what 64 random ones add.
+    self.assertAlmostEqual(rho[3], .191, delta=.001)
+    self.assertAlmostEqual(rho[4], .0007, delta=.0001)
+
+  @parameterized.product(k=(3, 4, 5, 6), s=(2, 3))
+  def test_nonuniformity_of_random_kernels_does_not(self, k, s):
+    kernel = np.float32(normal(k, k, 32, 32))
+    rho = tconv.phase_nonuniformity(kernel, s).item()
+    if k % s:  # Phases with more taps weigh more, yet near enough.
+      self.assertAlmostEqual(rho, 1 - 1 / s**2, delta=.03)
+    else:
+      self.assertAlmostEqual(rho, 1 - 1 / s**2, delta=.01)
+    unequal = np.ptp(tconv.phase_variance(kernel, s).sum((-2, -1)))
+    self.assertEqual(unequal > .2 * k**2 / s**2 * 32**2, k % s != 0)
+
+  @parameterized.parameters(1, 2)
+  def test_nonuniformity_with_means(self, groups):
+    kernel, means = kernel_of((3, 4), groups), normal(3 * groups, seed=1)
+    gains = gains_by_loops(kernel, (2, 3), (1, 2))
+    variance = power = 0
+    for group, c in np.ndindex(groups, 2):
+      own = slice(3 * group, 3 * group + 3)
+      g = gains[..., c, own] @ means[own]
+      variance, power = variance + g.var(), power + (g**2).mean()
+    rho = tconv.phase_nonuniformity(
+        np.float32(kernel), (2, 3), np.float32(means), kernel_dilation=(1, 2),
+        feature_group_count=groups)
+    np.testing.assert_allclose(rho, variance / power, rtol=1e-5)
+
+  def test_nonuniformity_pools_pairs_of_channels(self):
+    # One pair is even, the other is nothing but a pattern.
+    kernel = jnp.array([[[1., 3.]], [[1., -3.]]])
+    self.assertEqual(tconv.phase_nonuniformity(kernel, 2), 9 / 10)
+    self.assertEqual(tconv.phase_nonuniformity(kernel, 2, [1., 0.]), 0)
+    self.assertEqual(tconv.phase_nonuniformity(0 * kernel, 2), 0)
+    self.assertEqual(tconv.checkerboard_penalty(kernel, 2), 9)
+
+  def test_padding_only_rotates(self):
+    kernel = np.float32(normal(4, 3, 1, 1))
+    gains = tconv.phase_gains(kernel, (2, 3))
+    moved = tconv.phase_gains(
+        np.pad(kernel, ((1, 0), (2, 0), (0, 0), (0, 0))), (2, 3))
+    np.testing.assert_array_equal(moved, np.roll(gains, (1, 2), (0, 1)))
+
+  def test_kernels_of_layers(self):
+    layer = nnx.ConvTranspose(3, 2, (3, 3), strides=2, padding='CIRCULAR',
+                              rngs=nnx.Rngs(0))
+    kernel = tconv.equalize_phases(layer.kernel, 2)
+    chex.assert_shape(kernel, (3, 3, 3, 2))
+    y = np.float32(normal(1, 8, 8, 3, mean=2))
+    energy = lambda: grid_energy_by_loops(np.asarray(layer(y))[0, ..., 0],
+                                          (2, 2))
+    self.assertGreater(energy(), 1e-3)
+    layer.kernel[...] = kernel
+    self.assertLess(energy(), 1e-12)
+
+  @parameterized.parameters(
+      (dict(kernel=np.ones((3, 1, 1), int)), 'kernel must be of a floating'),
+      (dict(kernel=np.ones((3, 1, 1), complex)), 'kernel must be of a float'),
+      (dict(strides=0), r'strides must be .*0'),
+      (dict(strides=(2, 2)), r'strides must be .*\(2, 2\)'),
+      (dict(kernel_dilation=1.5), 'kernel_dilation must be .*1.5'),
+      (dict(means=[1.]), r'means must be \[O\] = \[3\]; got shape \(1,\)'),
+      (dict(means=[1.] * 3, feature_group_count=2),
+       "divides the kernel's 3 input channels; got 2"))
+  def test_errors_name_the_argument(self, changes, message):
+    arguments = dict(kernel=np.ones((3, 1, 3), np.float32), strides=2)
+    with self.assertRaisesRegex(ValueError, message):
+      tconv.phase_nonuniformity(**arguments | changes)
+
+  def test_rank_is_checked(self):
+    for shape in ((3, 3), (3,) * 6):
+      with self.assertRaisesRegex(AssertionError, 'kernel must be'):
+        tconv.phase_gains(jnp.ones(shape), 2)
+
+
+class CureTest(parameterized.TestCase):
+
+  @parameterized.parameters(*WHOLE)
+  def test_equalized_kernel_is_the_nearest(
+      self, kernel_size, strides, dilation, groups):
+    kernel = kernel_of(kernel_size, groups)
+    with jax.enable_x64(True):
+      equal = np.asarray(tconv.equalize_phases(
+          kernel, strides, kernel_dilation=dilation))
+      rho = tconv.phase_nonuniformity(
+          equal, strides, kernel_dilation=dilation).item()
+    self.assertLess(rho, 1e-12)
+    # Least squares by the normal equations: rows are g_a - g_0 and the sum.
+    taps = int(np.prod(kernel_size))
+    phases = np.zeros((*strides, taps))
+    for i, tap in enumerate(np.ndindex(*kernel_size)):
+      phases[(*(t * d % s for t, d, s in zip(tap, dilation, strides)), i)] = 1
+    phases = phases.reshape(-1, taps)
+    rows = np.vstack([phases[1:] - phases[:1], np.ones((1, taps))])
+    flat = kernel.reshape(taps, -1)
+    target = np.zeros((len(rows), flat.shape[1]))
+    target[-1] = flat.sum(0)
+    nearest = flat - np.linalg.pinv(rows) @ (rows @ flat - target)
+    np.testing.assert_allclose(equal.reshape(taps, -1), nearest, atol=1e-12)
+
+  @hypothesis.given(
+      st.lists(st.tuples(st.integers(1, 5), st.integers(1, 3)), min_size=1,
+               max_size=3), st.integers(0, 99))
+  @hypothesis.settings(deadline=None, max_examples=25)
+  def test_equalizing_is_linear_and_idempotent(self, axes, seed):
+    strides = tuple(min(axis) for axis in axes)
+    kernel_size = tuple(max(axis) for axis in axes)
+    w, v = (normal(*kernel_size, 2, 2, seed=seed + i) for i in (0, 100))
+    with jax.enable_x64(True):
+      equal = lambda kernel: np.asarray(tconv.equalize_phases(kernel, strides))
+      np.testing.assert_allclose(equal(equal(w)), equal(w), atol=1e-12)
+      np.testing.assert_allclose(
+          equal(2 * w - v), 2 * equal(w) - equal(v), atol=1e-12)
+
+  def test_equalizing_and_the_penalty_are_differentiable(self):
+    with jax.enable_x64(True):
+      kernel = jnp.asarray(normal(3, 3, 2, 2))
+      for function in (
+          lambda w: (tconv.equalize_phases(w, 2)**3).sum(),
+          lambda w: tconv.checkerboard_penalty(w, 2),
+          lambda w: tconv.phase_nonuniformity(w, 2)):
+        chex.assert_numerical_grads(function, (kernel,), 1)
+      gradient = jax.grad(lambda w: tconv.phase_nonuniformity(w, 2))(0 * kernel)
+    np.testing.assert_array_equal(gradient, 0)
+
+  def test_following_the_penalty_ends_in_equal_phases(self):
+    kernel = jnp.float32(normal(4, 4, 2, 2))
+    slope = jax.jit(jax.grad(lambda w: tconv.checkerboard_penalty(w, 2)))
+    for _ in range(200):
+      kernel -= .2 * slope(kernel)
+    self.assertLess(tconv.phase_nonuniformity(kernel, 2), 1e-9)
+
+  def test_a_phase_without_taps_cannot_be_equal(self):
+    with self.assertRaisesRegex(
+        ValueError, r'none on phase \(0, 2\) with kernel_size \(3, 2\), '
+        r'strides \(2, 3\)'):
+      tconv.equalize_phases(jnp.ones((3, 2, 1, 1)), (2, 3))
+    with self.assertRaisesRegex(ValueError, r'phase \(1,\).*kernel_dilation 2'):
+      tconv.equalize_phases(jnp.ones((3, 1, 1)), 2, kernel_dilation=2)
+
+  def test_dtype_is_kept(self):
+    for dtype in (jnp.bfloat16, jnp.float16, jnp.float32):
+      kernel = jnp.ones((3, 1, 1), dtype)
+      for function in (tconv.equalize_phases, tconv.phase_gains,
+                       tconv.phase_variance, tconv.checkerboard_penalty,
+                       tconv.phase_nonuniformity):
+        self.assertEqual(function(kernel, 2).dtype, dtype)
+      self.assertEqual(tconv.frequency_response(kernel, 2).dtype, jnp.complex64)
+
+
+class EquivalentKernelTest(parameterized.TestCase):
+
+  @parameterized.product(scale=(2, 3), n=(1, 2))
+  def test_clean_upsamplers_have_equal_phases(self, scale, n):
+    draw = lambda *shape: jnp.asarray(normal(*shape, mean=.5))
+    with jax.enable_x64(True):
+      icnr = tconv.initializers.icnr(scale)(
+          jax.random.key(0), (*(3,) * n, 4, scale**n * 2), float)
+      small, wide = draw(*(3,) * n, 4, 2), draw(*(4,) * n, 2, 4)
+      upsamplers = {
+          'icnr': lambda y: tconv.sub_pixel_conv(y, icnr, scale),
+          'nearest': lambda y: tconv.resize_conv(y, small, scale),
+          'bilinear': lambda y: tconv.resize_conv(
+              y, small, scale, method='bilinear'),
+          'equal': lambda y: tconv.conv_transpose(
+              y, tconv.equalize_phases(wide, scale), scale),
+          'hold': lambda y: tconv.zero_order_hold(
+              tconv.conv_transpose(y, wide, scale), scale)}
+      rho = {name: tconv.phase_nonuniformity(tconv.equivalent_kernel(
+          upsampler, (scale,) * n, 4), (scale,) * n).item()
+             for name, upsampler in upsamplers.items()}
+      painted = tconv.phase_nonuniformity(tconv.equivalent_kernel(
+          lambda y: tconv.conv_transpose(y, wide, scale), (scale,) * n, 4),
+          (scale,) * n).item()
+    for name, value in rho.items():
+      self.assertLess(value, 1e-12, name)
+    self.assertGreater(painted, .01)
+
+  def test_it_is_the_kernel_of_a_transposed_convolution(self):
+    kernel = jnp.float32(normal(5, 2, 3, 4))
+    seen = tconv.equivalent_kernel(
+        lambda y: tconv.conv_transpose(y, kernel, (2, 1), 'CIRCULAR') + 7,
+        (2, 1), 4, reach=3)
+    chex.assert_shape(seen, (14, 7, 3, 4))
+    at = tuple(np.argwhere(np.abs(seen).sum((-2, -1)) > 1e-4).min(0))
+    window = tuple(slice(a, a + k) for a, k in zip(at, (5, 2)))
+    # The bias of 7 is added and taken off again.
+    np.testing.assert_allclose(seen[window], kernel, atol=2e-6)
+    y = jnp.float32(normal(1, 9, 8, 4))
+    upsampled, again = (
+        tconv.conv_transpose(y, w, (2, 1), 'CIRCULAR') for w in (kernel, seen))
+    shifts = itertools.product(range(18), range(8))
+    self.assertLess(min(np.abs(np.roll(again, s, (1, 2)) - upsampled).max()
+                        for s in shifts), 1e-4)
+
+  def test_errors(self):
+    with self.assertRaisesRegex(ValueError, 'strides must be a sequence'):
+      tconv.equivalent_kernel(lambda y: y, 2, 1)
+    with self.assertRaisesRegex(
+        ValueError, r'enlarge size \(9,\) by \(2,\) to \(18,\); got \(9,\)'):
+      tconv.equivalent_kernel(lambda y: y, (2,), 1)
+
+
+if __name__ == '__main__':
+  absltest.main()
