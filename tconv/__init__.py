@@ -20,6 +20,17 @@ from tconv.resample import space_to_depth
 from tconv.resample import sub_pixel_conv
 from tconv.resample import upsample
 from tconv.resample import zero_order_hold
+from tconv.spectrum import excess_grid_energy
+from tconv.spectrum import grid_amplitude
+from tconv.spectrum import grid_energy
 from tconv.spectrum import grid_level
+from tconv.spectrum import grid_share
+from tconv.spectrum import grid_test
+from tconv.spectrum import high_frequency_bias
+from tconv.spectrum import legacy_radial_profile
+from tconv.spectrum import local_grid_energy
+from tconv.spectrum import log_spectral_distance
+from tconv.spectrum import phase_means
+from tconv.spectrum import radial_spectrum
 
 __version__ = '0.1.0'

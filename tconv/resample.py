@@ -278,9 +278,14 @@ def zero_order_hold(inputs: jax.Array,
     checkerboard artifacts in CNNs <https://arxiv.org/abs/2002.02117>`_, 2020.
   """
   inputs, window = _image(inputs, 'scale', scale)
-  total = lambda x: lax.reduce_window(
-      x, x.dtype.type(0), lax.add, (1, *window, 1), (1,) * x.ndim, 'SAME')
-  return total(inputs) / total(jnp.ones_like(inputs[:1, ..., :1]))
+  total = lax.reduce_window(
+      inputs, inputs.dtype.type(0), lax.add, (1, *window, 1),
+      (1,) * inputs.ndim, 'SAME')
+  inside = np.ones(())
+  for n, s in zip(inputs.shape[1:-1], window):
+    counts = np.convolve(np.ones(n), np.ones(s))[s // 2:s // 2 + n]
+    inside = np.multiply.outer(inside, counts)
+  return total / jnp.asarray(inside, inputs.dtype)[None, ..., None]
 
 
 def _image(inputs, name, factors) -> tuple[jax.Array, geometry.Size]:

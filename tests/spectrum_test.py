@@ -1,130 +1,151 @@
+"""What all measures of `tconv.spectrum` have in common."""
+
+import functools
+
 from absl.testing import absltest
 from absl.testing import parameterized
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-import tconv
+from tconv import spectrum
+
+# Functions of one batch of images, and of a pair of them.
+GRID = {
+    name: functools.partial(getattr(spectrum, name), period=2)
+    for name in ('phase_means', 'grid_energy', 'grid_amplitude', 'grid_level',
+                 'grid_test')} | {
+    'parts': functools.partial(spectrum.grid_energy, period=2, parts=True),
+    'local_grid_energy': functools.partial(
+        spectrum.local_grid_energy, period=2, patch=6)}
+GRID_PAIR = {
+    name: functools.partial(getattr(spectrum, name), period=2)
+    for name in ('grid_share', 'excess_grid_energy')}
+RADIAL = {'radial_spectrum': spectrum.radial_spectrum}
+RADIAL_PAIR = {name: getattr(spectrum, name)
+               for name in ('log_spectral_distance', 'high_frequency_bias')}
+LEGACY = {'legacy_radial_profile': spectrum.legacy_radial_profile}
+PAIR = GRID_PAIR | RADIAL_PAIR
+SINGLE = GRID | RADIAL | LEGACY
+EVERY = SINGLE | PAIR
+NAMES = [(name, name) for name in EVERY]
 
 
 def noise(*shape, seed=0):
-  return np.random.default_rng(seed).normal(size=shape)
+  return np.random.default_rng(seed).normal(size=shape) + .5
 
 
-def level_by_loops(image, period):
-  """grid_level of one [H, W] image, from its definition, in NumPy."""
-  h, w = (n - n % period for n in image.shape)
-  image = image[:h, :w]
-  hann = lambda n: np.sin(np.pi * np.arange(n) / n)**2
-  window = np.outer(hann(h), hann(w))
-  mean = (image * window).sum() / window.sum()
-  power = abs(np.fft.fft2((image - mean) * window))**2
-  around = lambda a, b, n: min((a - b) % n, (b - a) % n)
-  distance = lambda p, q: max(around(p[0], q[0], h), around(p[1], q[1], w))
-  lattice = [(i * h // period, j * w // period)
-             for i in range(period) for j in range(period)]
-  lines = floor = 0
-  for g in lattice[1:]:
-    near = [power[p] for p in np.ndindex(h, w) if 2 <= distance(p, g) <= 5
-            and all(distance(p, q) > 1 for q in lattice)]
-    lines += power[g]
-    floor += np.mean(near)
-  return 10 * np.log10(lines / floor)
+def batch(name, *shape):
+  """Images, and others to compare them with where the measure takes two."""
+  return [noise(*shape, seed=seed) for seed in range(1 + (name in PAIR))]
 
 
-class GridLevelTest(chex.TestCase):
+class EveryMeasureTest(parameterized.TestCase):
 
-  @chex.variants(with_jit=True, without_jit=True)
-  @parameterized.parameters((2, (24, 30)), (3, (31, 24)), (4, (37, 32)),
-                            (2, (8, 9)))
-  def test_equals_its_definition(self, period, size):
+  def test_all_are_here(self):
+    public = {name for name, f in vars(spectrum).items() if callable(f)}
+    self.assertEqual(public, set(EVERY) - {'parts'})
+
+  @parameterized.named_parameters(NAMES)
+  def test_jit_vmap_and_float32_agree(self, name):
+    f, images = EVERY[name], batch(name, 3, 2, 16, 17, 2)
     with jax.enable_x64(True):
-      x = noise(2, *size, 3) + 5
-      actual = self.variant(lambda x: tconv.grid_level(x, period))(x)
-      expected = [[level_by_loops(x[n, ..., c], period) for c in range(3)]
-                  for n in range(2)]
-      # float64 and a few hundred additions.
-      np.testing.assert_allclose(actual, expected, rtol=1e-9)
+      plain = jax.jit(f)
+      expected = jax.tree.map(lambda *rows: np.stack(rows), *(
+          plain(*(x[n] for x in images)) for n in range(3)))
+      actual = jax.jit(jax.vmap(f))(*map(jnp.asarray, images))
+      jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-9,
+                                     atol=1e-12), actual, expected)
+    # Energies of order 1e-3 from values of order 1, in 24 bits; levels in dB.
+    single = jax.jit(jax.vmap(f))(*(jnp.asarray(x, 'f') for x in images))
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-3,
+                                   atol=1e-5), single, expected)
+    for leaf in jax.tree.leaves(single):
+      self.assertEqual(leaf.dtype, jnp.float32)
 
-  def test_sees_a_checkerboard_whatever_the_contrast(self):
-    x = noise(1, 64, 64, 1).astype('f')
-    board = np.indices((64, 64)).sum(0)[None, ..., None] % 2 * .5
-    plain = tconv.grid_level(x, 2)
-    striped = tconv.grid_level((x + board).astype('f'), 2)
-    self.assertGreater(float(striped[0, 0] - plain[0, 0]), 12)
-    np.testing.assert_allclose(
-        tconv.grid_level((100 * (x + board) + 7).astype('f'), 2), striped,
-        atol=1e-3)
+  @parameterized.named_parameters(
+      (name, name) for name in GRID | GRID_PAIR if name != 'parts')
+  def test_signals_and_volumes_too(self, name):
+    f = jax.vmap(EVERY[name])
+    for size in ((9,), (8, 9, 9)):
+      images = [x.astype('f') for x in batch(name, 2, 3, *size, 2)]
+      mapped = jax.jit(f)(*images)
+      plain = jax.jit(EVERY[name])(*(x.reshape(6, *size, 2) for x in images))
+      self.assertEqual(mapped.shape[:2], (2, 3))
+      np.testing.assert_allclose(
+          mapped.reshape(plain.shape), plain, rtol=1e-3, atol=1e-5)
 
-  def test_brightness_and_its_edges_leak_nothing(self):
-    # A constant beside which the noise is small: the window must not let it
-    # reach the grid bins, at periods for which a symmetric window would.
+  @parameterized.named_parameters(NAMES)
+  def test_nan_keeps_to_its_image_and_channel(self, name):
+    f, images = EVERY[name], batch(name, 2, 16, 16, 2)
+    spoilt = images[0].copy()
+    spoilt[1, 3, 4, 1] = np.nan
     with jax.enable_x64(True):
-      x = 1e-6 * noise(1, 48, 48, 1)
-      for period in (2, 3, 4):
-        np.testing.assert_allclose(
-            tconv.grid_level(1 + x, period), tconv.grid_level(x, period),
-            atol=1e-6)
+      clean, actual = (jax.tree.leaves(jax.jit(f)(x, *images[1:]))
+                       for x in (images[0], spoilt))
+    for before, after in zip(clean, actual):
+      expected = np.array(before)
+      if name == 'phase_means':
+        expected[1, 1, 0, 1] = np.nan
+      elif name in RADIAL | RADIAL_PAIR:  # Which speak of all images at once.
+        expected[..., 1] = np.nan
+      else:
+        expected[1, ..., 1] = np.nan
+      np.testing.assert_allclose(after, expected, rtol=1e-12)
 
-  def test_exclude_separates_period_4_from_period_2(self):
-    x = noise(1, 64, 64, 1)
-    place = np.indices((64, 64))[0][None, ..., None]
-    two, four = x + place % 2, x + (place % 4 < 2)
-    only_four = lambda x: float(
-        tconv.grid_level(x.astype('f'), 4, exclude=2)[0, 0])
-    np.testing.assert_allclose(only_four(two), only_four(x), atol=1e-3)
-    self.assertGreater(only_four(four), only_four(x) + 12)
-    np.testing.assert_allclose(tconv.grid_level(four.astype('f'), 2),
-                               tconv.grid_level(x.astype('f'), 2), atol=1e-3)
+  @parameterized.named_parameters(NAMES)
+  def test_of_constant_images_value_and_gradient_are_finite(self, name):
+    def total(x):
+      others = [x] * (len(batch(name, 1)) - 1)
+      return sum(leaf.sum() for leaf in jax.tree.leaves(
+          EVERY[name](x, *jax.lax.stop_gradient(others))))
 
-  def test_floor_leaves_out_excluded_lines_too(self):
-    # Lines of period 2, far above the noise, a few bins from the floor.
-    x = noise(1, 16, 16, 1)
-    level = lambda x: tconv.grid_level(x.astype('f'), 4, exclude=2)
-    lines = 100 * (np.indices((16, 16)).sum(0)[..., None] % 2)
-    np.testing.assert_allclose(level(x + lines), level(x), atol=1e-2)
+    for value in (0., .3, 1e-30):
+      for result in jax.jit(jax.value_and_grad(total))(
+          jnp.full((1, 16, 16, 1), value)):
+        self.assertTrue(np.isfinite(result).all(), (value, result))
 
-  def test_no_images(self):
-    self.assertEqual(tconv.grid_level(np.zeros((0, 16, 16, 2), 'f'), 2).shape,
-                     (0, 2))
+  @parameterized.named_parameters(
+      (name, name) for name in EVERY if name not in RADIAL | RADIAL_PAIR)
+  def test_no_images(self, name):
+    empty = [x.astype('f') for x in batch(name, 0, 16, 16, 2)]
+    for leaf in jax.tree.leaves(jax.jit(EVERY[name])(*empty)):
+      self.assertEqual((leaf.shape[0], leaf.shape[-1]), (0, 2))
 
-  def test_signals_and_volumes(self):
-    signal = noise(2, 200, 3) + np.arange(200)[:, None] % 4
-    volume = noise(1, 16, 16, 16, 1)
-    volume += np.indices((16, 16, 16)).sum(0)[..., None] % 2
-    for x, period in ((signal, 4), (volume, 2), (volume, (1, 2, 2))):
-      level = tconv.grid_level(x.astype('f'), period)
-      self.assertEqual(level.shape, (x.shape[0], x.shape[-1]))
-      if period != (1, 2, 2):  # Whose bins leave out the alternation in depth.
-        self.assertGreater(float(level.min()), 10)
-    self.assertLess(float(level.max()), 10)
+  @parameterized.named_parameters(NAMES)
+  def test_bad_images(self, name):
+    f = lambda x: EVERY[name](*[x] * len(batch(name, 1)))
+    with self.assertRaisesRegex(ValueError, 'x must be float.*int32'):
+      f(np.ones((1, 16, 16, 1), np.int32))
+    with self.assertRaisesRegex(ValueError, r'at least 4 .*\(16, 3\)'):
+      f(np.ones((1, 16, 3, 1), 'f'))
+    with self.assertRaisesRegex(AssertionError, 'x must be'):
+      f(np.ones((16, 16), 'f'))
 
-  @parameterized.parameters(0., .3)
-  def test_constant_image_is_flat(self, value):
-    x = jnp.full((1, 16, 16, 1), value)
-    level, gradient = jax.value_and_grad(
-        lambda x: tconv.grid_level(x, 2).sum())(x)
-    self.assertEqual(level, 0)
-    self.assertTrue(np.isfinite(gradient).all())
+  @parameterized.named_parameters((name, name) for name in PAIR)
+  def test_pairs_must_match(self, name):
+    with self.assertRaisesRegex(
+        ValueError, r'x and y .*\(1, 16, 16, 1\).*\(1, 16, 16, 2\)'):
+      PAIR[name](np.ones((1, 16, 16, 1), 'f'), np.ones((1, 16, 16, 2), 'f'))
+    with jax.enable_x64(True), self.assertRaisesRegex(
+        ValueError, 'x and y .*float32.*float64'):
+      PAIR[name](np.ones((1, 16, 16, 1), 'f'), np.ones((1, 16, 16, 1)))
 
-  def test_vmap(self):
-    x = noise(3, 2, 16, 16, 1).astype('f')
-    np.testing.assert_allclose(
-        jax.vmap(lambda x: tconv.grid_level(x, 2))(x),
-        np.stack([tconv.grid_level(row, 2) for row in x]), atol=1e-4)
-
-  @parameterized.parameters(
-      (dict(period=1), 'period must be at least 2; got 1'),
-      (dict(period=2.5), 'period must be one int .*got 2.5'),
-      (dict(period=4, exclude=3), 'exclude must divide .*got exclude 3 .* 4'),
-      (dict(period=2, exclude=2), 'exclude must .*smaller'),
-      (dict(period=5), r'x must measure at least 4 periods .*\(16, 16\)'),
-      (dict(x=np.ones((1, 16, 16, 1), 'uint8')), 'x must be float.*uint8'))
-  def test_errors(self, arguments, message):
-    call = dict(x=np.ones((1, 16, 16, 1), 'f'), period=2) | arguments
-    with self.assertRaisesRegex(ValueError, message):
-      tconv.grid_level(**call)
+  @parameterized.named_parameters(
+      (name, name) for name in GRID | GRID_PAIR)
+  def test_bad_periods(self, name):
+    images = [x.astype('f') for x in batch(name, 1, 16, 16, 1)]
+    for options, message in (
+        (dict(period=1), 'period must be at least 2; got 1'),
+        (dict(period=0), 'period must be one int .*got 0'),
+        (dict(period=2.5), 'period must be one int .*got 2.5'),
+        (dict(period=(2, 2, 2)), r'period must .*got \(2, 2, 2\)'),
+        (dict(period=5), r'x must measure at least 4 periods .*\(16, 16\)'),
+        (dict(period=4, exclude=3), 'exclude must divide .*exclude 3 .* 4'),
+        (dict(period=2, exclude=2), 'exclude must .*smaller')):
+      if name != 'phase_means' or 'exclude' not in options:
+        with self.assertRaisesRegex(ValueError, message):
+          EVERY[name](*images, **options)
 
 
 if __name__ == '__main__':

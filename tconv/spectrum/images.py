@@ -1,0 +1,82 @@
+"""How the measures read their images, and arithmetic that they share."""
+
+from collections.abc import Sequence
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tconv import geometry
+
+Size = geometry.Size
+
+
+def read(name: str, x: jax.typing.ArrayLike) -> jax.Array:
+  """Reads [N, *size, C] images, of one to three spatial axes."""
+  x = jnp.asarray(x)
+  chex.assert_rank(x, {3, 4, 5}, custom_message=(
+      f'{name} must be [N, *size, C] with one to three spatial axes.'))
+  if x.dtype not in (jnp.float32, jnp.float64):
+    raise ValueError(f'{name} must be float32 or float64; got {x.dtype}.')
+  return x
+
+
+def read_pair(x: jax.typing.ArrayLike,
+              y: jax.typing.ArrayLike) -> tuple[jax.Array, jax.Array]:
+  """Reads images and their reference, which must be of one kind."""
+  x, y = read('x', x), read('y', y)
+  if (x.shape, x.dtype) != (y.shape, y.dtype):
+    raise ValueError(
+        f'x and y must have one shape and dtype; got {x.dtype}{x.shape} and '
+        f'{y.dtype}{y.shape}.')
+  return x, y
+
+
+def read_grid(
+    x: jax.typing.ArrayLike, period: int | Sequence[int],
+    exclude: int | Sequence[int] = 1) -> tuple[jax.Array, Size, Size]:
+  """Reads the arguments that all measures of the grid bins have.
+
+  Args:
+    x: [N, *size, C] images.
+    period: of the pattern in pixels, one int or one for each axis.
+    exclude: a divisor of `period`, likewise.
+
+  Returns:
+    The images, cropped at the end of each axis to a multiple of the period;
+    period and exclude for each axis.
+
+  Raises:
+    ValueError: a dtype that is not float32 or float64, a period below 2 on all
+      axes, an `exclude` that does not divide it or excludes all of it, or an
+      image smaller than 4 periods.
+    AssertionError: the rank does not fit.
+  """
+  x = read('x', x)
+  size, n = x.shape[1:-1], x.ndim - 2
+  periods = geometry.per_axis('period', period, n, 1)
+  if max(periods) < 2:
+    raise ValueError(f'period must be at least 2; got {period!r}.')
+  excluded = geometry.per_axis('exclude', exclude, n, 1)
+  if any(p % e for p, e in zip(periods, excluded)) or periods == excluded:
+    raise ValueError(
+        'exclude must divide period and be smaller; got exclude '
+        f'{exclude!r} with period {period!r}.')
+  if any(s < 4 * p for s, p in zip(size, periods)):
+    raise ValueError(
+        f'x must measure at least 4 periods of {periods} on each axis; got '
+        f'size {size}.')
+  kept = tuple(slice(s - s % p) for s, p in zip(size, periods))
+  return x[(slice(None), *kept)], periods, excluded
+
+
+def root(x: jax.Array) -> jax.Array:
+  """Square root, whose gradient at zero is zero instead of infinite."""
+  zero = x == 0
+  return jnp.where(zero, 0, jnp.sqrt(jnp.where(zero, 1, x)))
+
+
+def hann(length: int) -> np.ndarray:
+  """[length] periodic Hann window."""
+  return .5 - .5 * np.cos(2 * np.pi * np.arange(length) / length)

@@ -1,0 +1,149 @@
+"""The spectrum by radius: what an image has at each scale, in any direction."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tconv.spectrum import images
+
+
+def radial_spectrum(x: jax.Array) -> jax.Array:
+  """The mean power at each radius of the spectrum, over all images.
+
+  The power is |DFT|^2 / prod(size), so that white noise of variance v has v at
+  every radius. There is no window; the corner of the spectrum, a checkerboard
+  of period 2, is kept.
+
+  Args:
+    x: [N, *size, C] images, with one to three spatial axes of at least 4
+      pixels.
+
+  Returns:
+    [R, C] means. Ring r has the bins whose radius rounds to r, in cycles per
+    shortest side: the Nyquist frequency is at r = min(size) / 2, and the last
+    ring is that of the corner. Halves round up.
+
+  Raises:
+    ValueError: a dtype that is not float32 or float64, or an axis below 4.
+    AssertionError: the rank does not fit.
+  """
+  x = _read(x)
+  size = x.shape[1:-1]
+  shortest = min(size)
+  square = np.zeros(size)
+  for axis, s in enumerate(size):
+    frequency = np.fft.fftfreq(s, 1 / s) * shortest / s
+    square += np.expand_dims(frequency, [a for a in range(len(size))
+                                         if a != axis])**2
+  ring = np.floor(np.sqrt(square) + .5).astype(int).ravel()
+  spectrum = jnp.fft.fftn(x, axes=tuple(range(1, x.ndim - 1)))
+  power = (spectrum.real**2 + spectrum.imag**2).mean(0).reshape(
+      ring.size, -1)
+  counts = np.bincount(ring)
+  sums = jax.ops.segment_sum(power, ring, counts.size)
+  return sums / jnp.asarray(counts * ring.size, x.dtype)[:, None]
+
+
+def log_spectral_distance(x: jax.Array, y: jax.Array) -> jax.Array:
+  """The distance of two radial spectra, in dB.
+
+  The root mean square, over the rings, of 10 log10(A_x / A_y).
+
+  Args:
+    x: [N, *size, C] images, as in `radial_spectrum`.
+    y: [N, *size, C] images to compare with, in any order.
+
+  Returns:
+    [C] distances in dB; 0 for equal spectra. Power below the rounding of the
+    dtype counts as rounding, so that a zero image has a finite distance.
+
+  Raises:
+    ValueError: as `radial_spectrum`, or x and y differ in shape or dtype.
+    AssertionError: the rank does not fit.
+  """
+  return images.root((_log_ratio(x, y)**2).mean(0))
+
+
+def high_frequency_bias(x: jax.Array, y: jax.Array) -> jax.Array:
+  """How much more power images have near the Nyquist frequency, in dB.
+
+  The mean of 10 log10(A_x / A_y) over the rings from 3/4 of the Nyquist
+  frequency to all of it.
+
+  Args:
+    x: [N, *size, C] images, as in `radial_spectrum`.
+    y: [N, *size, C] images to compare with, in any order.
+
+  Returns:
+    [C] biases in dB, above 0 where x has more; finite as in
+    `log_spectral_distance`.
+
+  Raises:
+    ValueError: as `radial_spectrum`, or x and y differ in shape or dtype.
+    AssertionError: the rank does not fit.
+  """
+  ratio = _log_ratio(x, y)
+  nyquist = min(jnp.shape(x)[1:-1]) / 2
+  ring = np.arange(len(ratio))
+  return ratio[(.75 * nyquist <= ring) & (ring <= nyquist)].mean(0)
+
+
+def legacy_radial_profile(x: jax.Array) -> jax.Array:
+  """The profile that Durall et al. plot, for comparison with published curves.
+
+  It is that of their code and not of their text: the mean over each ring of
+  20 ln|DFT + 1e-8|, with rings around the middle of the array, half a bin off
+  the mean's place. Their code keeps the rings between two changes of the
+  integer radius, and so drops the first one and the last. The last has the
+  corner of the spectrum: a checkerboard of period 2 is not seen at all.
+
+  Args:
+    x: [N, H, W, C] images, of at least 4 pixels a side.
+
+  Returns:
+    [N, R, C] profiles.
+
+  Raises:
+    ValueError: a dtype that is not float32 or float64, or an axis below 4.
+    AssertionError: the rank does not fit.
+
+  References:
+    Durall, Keuper and Keuper, `Watch your Up-Convolution: CNN Based Generative
+    Deep Neural Networks are Failing to Reproduce Spectral Distributions
+    <https://arxiv.org/abs/2003.01826>`_, 2020, and `its code
+    <https://github.com/cc-hpc-itwm/UpConv>`_.
+  """
+  x = _read(x)
+  chex.assert_rank(x, 4, custom_message='x must be [N, H, W, C].')
+  n, h, w, c = x.shape
+  spectrum = jnp.fft.fftshift(jnp.fft.fft2(x, axes=(1, 2)), (1, 2)) + 1e-8
+  magnitude = (20 * jnp.log(jnp.abs(spectrum))).reshape(n, h * w, c)
+  from_middle = np.hypot(*np.ogrid[(1 - h) / 2:h / 2, (1 - w) / 2:w / 2])
+  _, ring, counts = np.unique(
+      from_middle.astype(int), return_inverse=True, return_counts=True)
+  sums = jax.vmap(lambda m: jax.ops.segment_sum(m, ring.ravel(), len(counts)))(
+      magnitude)
+  return (sums / jnp.asarray(counts, x.dtype)[None, :, None])[:, 1:-1]
+
+
+def _read(x):
+  x = images.read('x', x)
+  if min(x.shape[1:-1]) < 4:
+    raise ValueError(
+        'x must measure at least 4 pixels on each axis; got size '
+        f'{x.shape[1:-1]}.')
+  return x
+
+
+def _log_ratio(x, y):
+  """[R, C] ratios of two radial spectra, in dB."""
+
+  def decibels(x):
+    limits = jnp.finfo(x.dtype)
+    rounding = limits.eps**2 * (x**2).mean(tuple(range(x.ndim - 1)))
+    rounding += limits.tiny / limits.eps
+    return 10 * jnp.log10(radial_spectrum(x) + rounding[None])
+
+  x, y = images.read_pair(x, y)
+  return decibels(x) - decibels(y)

@@ -1,0 +1,260 @@
+import inspect
+import itertools
+
+from absl.testing import absltest
+from absl.testing import parameterized
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tconv import spectrum
+
+
+def jitted(function):
+  """Compiled as a whole, which is quicker than operation by operation."""
+  options = set(inspect.signature(function).parameters) - {'x', 'y'}
+  return jax.jit(function, static_argnames=tuple(options))
+
+
+excess_grid_energy = jitted(spectrum.excess_grid_energy)
+grid_amplitude = jitted(spectrum.grid_amplitude)
+grid_energy = jitted(spectrum.grid_energy)
+grid_share = jitted(spectrum.grid_share)
+local_grid_energy = jitted(spectrum.local_grid_energy)
+phase_means = jitted(spectrum.phase_means)
+
+
+def noise(*shape, seed=0):
+  return np.random.default_rng(seed).normal(size=shape) + .5
+
+
+def cropped(image, period):
+  return image[tuple(slice(s - s % p) for s, p in zip(image.shape, period))]
+
+
+def energy_of_bins(image, period, exclude, part=lambda k: True):
+  """Parseval: the power of a [*size] image's grid bins, by NumPy's DFT."""
+  image = cropped(image, period)
+  dft = np.fft.fftn(image)
+  total = 0.
+  for k in itertools.product(*map(range, period)):
+    kept = any(m % (p // e) for m, p, e in zip(k, period, exclude))
+    if kept and part(k):
+      place = tuple(m * s // p for m, s, p in zip(k, image.shape, period))
+      total += abs(dft[place])**2
+  return total / image.size**2
+
+
+def local_energy_by_loops(image, period, exclude, patch):
+  """Windowed phase variance of each patch of an [H, W] image, averaged."""
+  repeats = [max(t // p, 2) for t, p in zip(patch, period)]
+  hann = lambda n: np.sin(np.pi * np.arange(n) / n)**2
+  shape = [r * p for r, p in zip(repeats, period)]
+  window = np.outer(hann(shape[0]), hann(shape[1]))
+  steps = [r // 2 * p for r, p in zip(repeats, period)]
+  energies = []
+  for top in range(0, image.shape[0] // period[0] * period[0] - shape[0] + 1,
+                   steps[0]):
+    for left in range(0, image.shape[1] // period[1] * period[1] - shape[1] + 1,
+                      steps[1]):
+      inside = image[top:top + shape[0], left:left + shape[1]]
+      means = {}
+      for a in itertools.product(*map(range, period)):
+        own = tuple(slice(i, None, p) for i, p in zip(a, period))
+        means[a] = (inside * window)[own].sum() / window[own].sum()
+      for a, mean in means.items():
+        like = [m for b, m in means.items()
+                if all((i - j) % e == 0 for i, j, e in zip(a, b, exclude))]
+        energies.append((mean - np.mean(like))**2)
+  return np.mean(energies)
+
+
+class PhaseMeansTest(parameterized.TestCase):
+
+  @parameterized.parameters(((13,), (3,)), ((9, 14), (2, 3)), ((8, 9), (1, 2)),
+                            ((8, 9, 12), (2, 2, 3)))
+  def test_equal_their_definition(self, size, period):
+    # Small integers times the number of pixels of a phase: exact sums.
+    x = np.random.default_rng(0).integers(-9, 9, (2, *size, 3)).astype('f')
+    actual = phase_means(x, period)
+    self.assertEqual(actual.shape, (2, *period, 3))
+    for n, c in np.ndindex(2, 3):
+      image = cropped(x[n, ..., c], period)
+      for a in np.ndindex(*period):
+        own = image[tuple(slice(i, None, p) for i, p in zip(a, period))]
+        # Division by a count that is no power of two rounds.
+        np.testing.assert_allclose(actual[(n, *a, c)], own.mean(), rtol=1e-6,
+                                   atol=1e-6)
+
+
+class GridEnergyTest(parameterized.TestCase):
+
+  @parameterized.parameters(
+      ((19,), (3,), (1,)), ((21,), (4,), (2,)), ((16, 21), (2, 2), (1, 1)),
+      ((13, 18), (3, 4), (1, 2)), ((25, 24), (6, 4), (3, 2)),
+      ((9, 12), (1, 3), (1, 1)), ((16, 17), (4, 4), (1, 2)),
+      ((8, 9, 13), (2, 2, 3), (1, 2, 1)))
+  def test_is_the_power_of_the_grid_bins(self, size, period, exclude):
+    with jax.enable_x64(True):
+      x = noise(2, *size, 2)
+      actual = grid_energy(x, period, exclude=exclude)
+      expected = [[energy_of_bins(x[n, ..., c], period, exclude)
+                   for c in range(2)] for n in range(2)]
+      np.testing.assert_allclose(actual, expected, rtol=1e-11)
+      np.testing.assert_allclose(
+          grid_amplitude(x, period, exclude=exclude),
+          np.sqrt(expected), rtol=1e-11)
+
+  @parameterized.parameters(((2, 2), (1, 1)), ((3, 4), (1, 2)),
+                            ((4, 4), (2, 2)), ((1, 2), (1, 1)))
+  def test_parts_are_those_of_the_bins_and_add_up(self, period, exclude):
+    with jax.enable_x64(True):
+      x = noise(1, 17, 19, 1)
+      parts = grid_energy(x, period, exclude=exclude, parts=True)
+      for name, part in (('rows', lambda k: not k[1]),
+                         ('columns', lambda k: not k[0]),
+                         ('diagonals', lambda k: k[0] and k[1])):
+        np.testing.assert_allclose(
+            parts[name],
+            [[energy_of_bins(x[0, ..., 0], period, exclude, part)]],
+            rtol=1e-11, atol=1e-18)  # A part without bins rounds to that.
+      np.testing.assert_allclose(
+          sum(parts.values()),
+          grid_energy(x, period, exclude=exclude), rtol=1e-11)
+
+  def test_parts_by_eye(self):
+    i, j = np.indices((8, 8))[:, None, ..., None]
+    image = lambda phase: (phase % 2 * 2 - 1).astype('f')
+    for name, phase in (('rows', i), ('columns', j), ('diagonals', i + j)):
+      parts = grid_energy(image(phase), 2, parts=True)
+      for other in ('rows', 'columns', 'diagonals'):
+        self.assertEqual(parts[other], float(other == name))
+
+  def test_parts_are_those_of_two_axes(self):
+    for shape in ((1, 16, 1), (1, 8, 8, 8, 1)):
+      with self.assertRaisesRegex(ValueError, 'parts are .*two spatial axes'):
+        grid_energy(np.ones(shape, 'f'), 2, parts=True)
+
+  @parameterized.parameters(2, 3, 4)
+  def test_a_pixel_to_the_side_is_the_same_energy(self, period):
+    with jax.enable_x64(True):
+      x = noise(1, 24, 24, 1)
+      for axis in (1, 2):
+        np.testing.assert_allclose(
+            grid_energy(np.roll(x, 1, axis), period),
+            grid_energy(x, period), rtol=1e-11)
+
+  def test_float32_sees_a_faint_pattern_on_a_bright_image(self):
+    board = np.indices((64, 64)).sum(0)[None, ..., None] % 2
+    x = 1000 + 2**-6 * board.astype('f')
+    self.assertEqual(grid_amplitude(x, 2), 2**-7)
+
+  def test_amplitude_of_no_pattern_has_no_gradient(self):
+    for x in (jnp.zeros((1, 8, 8, 1)), jnp.ones((1, 8, 8, 1))):
+      value, gradient = jax.value_and_grad(
+          lambda x: grid_amplitude(x, 2).sum())(x)
+      self.assertEqual(value, 0)
+      self.assertFalse(gradient.any())
+
+
+class LocalGridEnergyTest(parameterized.TestCase):
+
+  @parameterized.parameters(
+      ((2, 2), (1, 1), (6, 8), (17, 18)), ((3, 3), (1, 1), (16, 16), (33, 31)),
+      ((4, 2), (2, 1), (9, 7), (19, 18)), ((1, 2), (1, 1), (5, 4), (12, 13)),
+      ((4, 4), (1, 1), (1, 1), (16, 18)))
+  def test_equals_its_definition(self, period, exclude, patch, size):
+    with jax.enable_x64(True):
+      x = noise(2, *size, 2)
+      actual = local_grid_energy(x, period, exclude=exclude,
+                                          patch=patch)
+      expected = [[local_energy_by_loops(x[n, ..., c], period, exclude, patch)
+                   for c in range(2)] for n in range(2)]
+      np.testing.assert_allclose(actual, expected, rtol=1e-11)
+
+  def test_default_patch_is_of_16_pixels(self):
+    x = noise(1, 32, 32, 1).astype('f')
+    np.testing.assert_array_equal(
+        local_grid_energy(x, 3),
+        local_grid_energy(x, 3, patch=15))
+
+  @parameterized.parameters(2, 3, 4)
+  def test_sees_stripes_that_cancel_over_the_image(self, period):
+    pattern = np.tile(noise(period, period), (96 // period, 96 // period))
+    sign = np.kron([[1, -1], [-1, 1]], np.ones((48, 48)))
+    x = ((pattern - pattern.mean()) * sign)[None, ..., None].astype('f')
+    energy = float((x**2).mean())
+    self.assertLess(float(grid_energy(x, period)[0, 0]), 1e-6 * energy)
+    self.assertGreater(
+        float(local_grid_energy(x, period)[0, 0]), .5 * energy)
+
+  @parameterized.parameters(2, 3, 4, 5)
+  def test_a_pattern_has_its_energy_and_a_constant_none(self, period):
+    with jax.enable_x64(True):
+      pattern = noise(1, period, period, 1)
+      x = np.tile(pattern, (1, 8, 8, 1))
+      np.testing.assert_allclose(
+          local_grid_energy(x, period), pattern.var((1, 2)))
+      for value in (0., .3, 1e6):
+        constant = np.full((1, 40, 40, 1), value)
+        # Rounding, squared: a window whose phases differ gives 1e-3 and more.
+        self.assertLess(
+            float(local_grid_energy(constant, period)[0, 0]),
+            1e-28 * max(value, 1)**2)
+
+  def test_signals_and_volumes(self):
+    with jax.enable_x64(True):
+      for n in (1, 3):
+        pattern = noise(1, *(2,) * n, 1)
+        np.testing.assert_allclose(
+            local_grid_energy(
+                np.tile(pattern, (1, *(8,) * n, 1)), 2, patch=8),
+            pattern.var(tuple(range(1, n + 1))))
+
+  def test_patch_must_fit(self):
+    x = np.ones((1, 16, 12, 1), 'f')
+    with self.assertRaisesRegex(ValueError, r'patch must fit.*16.*\(16, 12\)'):
+      local_grid_energy(x, 2)
+    with self.assertRaisesRegex(ValueError, 'patch must be one int .*got 0'):
+      local_grid_energy(x, 2, patch=0)
+
+
+class WithReferenceTest(parameterized.TestCase):
+
+  @parameterized.parameters((2, 1), (3, 1), (4, 2), ((1, 2), 1))
+  def test_share_is_the_psnr_that_removal_gains(self, period, exclude):
+    with jax.enable_x64(True):
+      periods, excluded = (np.broadcast_to(p, 2) for p in (period, exclude))
+      y = noise(1, 26, 25, 1)
+      pattern = np.tile(noise(*periods, seed=2), (26, 25))[:26, :25]
+      x = y + noise(1, 26, 25, 1, seed=1) + pattern[None, ..., None]
+      share = grid_share(x, y, period, exclude=exclude)[0, 0]
+      error = cropped((x - y)[0, ..., 0], periods)
+      # The part of the error that repeats, by its definition.
+      phase_means = lambda p: [
+          [error[i % p[0]::p[0], j % p[1]::p[1]].mean()
+           for j in range(error.shape[1])] for i in range(error.shape[0])]
+      grid = np.subtract(phase_means(periods), phase_means(excluded))
+      gain = 10 * np.log10((error**2).mean() / ((error - grid)**2).mean())
+      self.assertGreater(gain, .1)
+      np.testing.assert_allclose(-10 * np.log10(1 - share), gain, rtol=1e-10)
+
+  def test_share_is_between_0_and_1(self):
+    y = noise(1, 16, 16, 1).astype('f')
+    board = np.indices((16, 16)).sum(0)[None, ..., None].astype('f') % 2 - .5
+    self.assertEqual(grid_share(y, y, 2), 0)
+    self.assertEqual(grid_share(board, 0 * board, 2), 1)
+
+  def test_excess_is_a_difference(self):
+    with jax.enable_x64(True):
+      x, y = noise(1, 17, 18, 1), noise(1, 17, 18, 1, seed=1)
+      np.testing.assert_allclose(
+          excess_grid_energy(x, y, 4, exclude=2)[0, 0],
+          energy_of_bins(x[0, ..., 0], (4, 4), (2, 2))
+          - energy_of_bins(y[0, ..., 0], (4, 4), (2, 2)), rtol=1e-10)
+      self.assertLess(float(excess_grid_energy(
+          x, x + np.indices((17, 18)).sum(0)[None, ..., None] % 2, 2)[0, 0]), 0)
+
+
+if __name__ == '__main__':
+  absltest.main()

@@ -1,0 +1,160 @@
+import inspect
+import math
+
+from absl.testing import absltest
+from absl.testing import parameterized
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tconv import spectrum
+
+
+def jitted(function):
+  """Compiled as a whole, which is quicker than operation by operation."""
+  options = set(inspect.signature(function).parameters) - {'x', 'y'}
+  return jax.jit(function, static_argnames=tuple(options))
+
+
+grid_level = jitted(spectrum.grid_level)
+high_frequency_bias = jitted(spectrum.high_frequency_bias)
+legacy_radial_profile = jitted(spectrum.legacy_radial_profile)
+log_spectral_distance = jitted(spectrum.log_spectral_distance)
+radial_spectrum = jitted(spectrum.radial_spectrum)
+
+
+def noise(*shape, seed=0):
+  return np.random.default_rng(seed).normal(size=shape) + .5
+
+
+def rings_by_loops(power):
+  """Means of [*size] powers by ring, from the definition, bin by bin."""
+  shortest, rings = min(power.shape), {}
+  for k in np.ndindex(power.shape):
+    radius = math.sqrt(sum(
+        (min(i, s - i) * shortest / s)**2 for i, s in zip(k, power.shape)))
+    rings.setdefault(math.floor(radius + .5), []).append(power[k])
+  return np.array([np.mean(rings[r]) for r in range(len(rings))])
+
+
+def legacy_by_loops(image):
+  """The profile of one [H, W] image, as it is described."""
+  h, w = image.shape
+  bins = np.roll(np.fft.fft2(image), (h // 2, w // 2), (0, 1)) + 1e-8
+  rings = {}
+  for i, j in np.ndindex(h, w):
+    radius = int(math.hypot(i - (h - 1) / 2, j - (w - 1) / 2))
+    rings.setdefault(radius, []).append(20 * math.log(abs(bins[i, j])))
+  return np.array([np.mean(rings[r]) for r in sorted(rings)[1:-1]])
+
+
+class RadialSpectrumTest(parameterized.TestCase):
+
+  @parameterized.parameters(
+      ((12, 12),), ((9, 14),), ((8, 16),), ((4, 40),), ((11,),), ((6, 7, 8),))
+  def test_equals_its_definition(self, size):
+    with jax.enable_x64(True):
+      x = noise(3, *size, 2)
+      power = abs(np.fft.fftn(x, axes=range(1, x.ndim - 1)))**2
+      power /= math.prod(size)
+      expected = np.stack(
+          [rings_by_loops(power.mean(0)[..., c]) for c in range(2)], 1)
+      np.testing.assert_allclose(
+          radial_spectrum(x), expected, rtol=1e-11)
+
+  def test_white_noise_is_flat_whatever_the_size(self):
+    for shape in ((50, 24, 24, 1), (50, 16, 40, 1)):
+      x = 3 * np.random.default_rng(0).normal(size=shape)
+      rings = radial_spectrum(x.astype('f'))[1:, 0]
+      # The mean over 50 images of at least a bin: within 5 standard errors.
+      np.testing.assert_allclose(rings, 9, rtol=5 * (2 / 50)**.5)
+      self.assertAlmostEqual(float(rings.mean()), 9, delta=1)
+
+  def test_waves_are_where_they_should_be(self):
+    i, j = np.indices((16, 32))
+    for radius, wave in ((0, 0 * i + 1), (8, i % 2), (4, i // 2 % 2),
+                         (8, j % 2), (11, (i + j) % 2)):
+      x = wave - .5 * (radius > 0)
+      rings = radial_spectrum(x[None, ..., None].astype('f'))
+      self.assertEqual(rings.argmax(), radius)
+    self.assertLen(rings, 12)  # The corner is the last.
+
+
+class DistanceTest(parameterized.TestCase):
+
+  def test_equal_their_definitions(self):
+    with jax.enable_x64(True):
+      x, y = noise(2, 18, 22, 2), .5 * noise(2, 18, 22, 2, seed=1)
+      ratio = 10 * np.log10(
+          np.divide(*map(radial_spectrum, (x, y))))
+      np.testing.assert_allclose(
+          log_spectral_distance(x, y),
+          np.sqrt((ratio**2).mean(0)), rtol=1e-9)
+      # Nyquist is ring 9: from 6.75 on.
+      np.testing.assert_allclose(
+          high_frequency_bias(x, y), ratio[7:10].mean(0), rtol=1e-9)
+
+  def test_brighter_by_a_factor(self):
+    x = noise(1, 16, 16, 1).astype('f')
+    for f, expected in ((log_spectral_distance, 20),
+                        (high_frequency_bias, -20)):
+      np.testing.assert_allclose(f(x, 10 * x), [expected], rtol=1e-5)
+      np.testing.assert_allclose(f(10 * x, x), [20], rtol=1e-5)
+      # The two logarithms are equal, up to how XLA rounds them.
+      np.testing.assert_allclose(f(x, x), [0], atol=1e-4)
+
+  def test_zero_and_constant_images_have_finite_distances(self):
+    x, zero = noise(1, 16, 16, 1).astype('f'), np.zeros((1, 16, 16, 1), 'f')
+    for f in log_spectral_distance, high_frequency_bias:
+      np.testing.assert_allclose(f(zero, zero), [0], atol=1e-4)
+      for pair in ((x, zero), (zero, x), (zero + 1, zero), (x, zero + 1)):
+        self.assertTrue(np.isfinite(f(*pair)).all())
+    for pair in ((x, x), (zero, zero), (x, zero)):
+      gradient = jax.grad(
+          lambda x, y: log_spectral_distance(x, y).sum())(
+              *map(jnp.asarray, pair))
+      self.assertTrue(np.isfinite(gradient).all())
+
+  def test_a_constant_has_no_high_frequencies(self):
+    # The rounding of 1/3 in float32 must not count as power.
+    constant = np.full((1, 20, 20, 1), 1 / 3, 'f')
+    faint = constant + 1e-3 * noise(1, 20, 20, 1).astype('f')
+    self.assertLess(
+        float(high_frequency_bias(constant, faint)[0]), -70)
+
+
+class LegacyProfileTest(parameterized.TestCase):
+
+  @parameterized.parameters(((16, 16),), ((15, 15),), ((12, 18),), ((9, 6),))
+  def test_equals_the_published_code(self, size):
+    with jax.enable_x64(True):
+      x = noise(2, *size, 2)
+      actual = legacy_radial_profile(x)
+      for n, c in np.ndindex(2, 2):
+        np.testing.assert_allclose(
+            actual[n, :, c], legacy_by_loops(x[n, ..., c]), rtol=1e-10)
+
+  def test_zero_is_finite(self):
+    profile = legacy_radial_profile(np.zeros((1, 8, 8, 1), 'f'))
+    np.testing.assert_allclose(profile, 20 * np.log(1e-8), rtol=1e-6)
+
+  @parameterized.parameters(((32, 32),), ((32, 48),))
+  def test_is_blind_for_a_checkerboard(self, size):
+    with jax.enable_x64(True):
+      x = 128 + 10 * noise(1, *size, 1)
+      board = x + 20 * (np.indices(size).sum(0)[None, ..., None] % 2 * 2 - 1)
+      np.testing.assert_allclose(
+          legacy_radial_profile(board),
+          legacy_radial_profile(x), rtol=1e-9)
+      levels = [grid_level(image, 2) for image in (board, x)]
+      self.assertGreater(float((levels[0] - levels[1])[0, 0]), 20)
+      self.assertGreater(
+          float(log_spectral_distance(board, x)[0]), 5)
+
+  def test_takes_two_axes(self):
+    with self.assertRaisesRegex(AssertionError, r'x must be \[N, H, W, C\]'):
+      legacy_radial_profile(np.ones((1, 16, 1), 'f'))
+
+
+if __name__ == '__main__':
+  absltest.main()
