@@ -14,7 +14,10 @@ EXPERIMENTS = [
 ]
 # What the benchmark compares with, beside lax and flax.
 PEERS = ['torch']
-TEST = [*EXPERIMENTS, 'flatbuffers', 'hypothesis', 'pytest', 'pytest-xdist']
+TEST = [
+    *EXPERIMENTS, 'flatbuffers', 'hypothesis', 'playwright', 'pytest',
+    'pytest-xdist',
+]
 DEV = [*TEST, 'pyrefly', 'ruff']
 
 setuptools.setup(

@@ -30,12 +30,14 @@ class Reader(parser.HTMLParser):
   def __init__(self, text):
     super().__init__()
     self.tags, self.links, self.cells, self.open = [], [], [], []
+    self.ids = []
     self.feed(text)
     self.close()
 
   def handle_starttag(self, tag, attrs):
     self.tags.append(tag)
     self.links += [value for name, value in attrs if name in ('src', 'href')]
+    self.ids += [value for name, value in attrs if name == 'id']
     if tag not in ('meta', 'link', 'img'):
       self.open.append(tag)
     if tag in ('td', 'th'):
@@ -45,20 +47,22 @@ class Reader(parser.HTMLParser):
     assert self.open.pop() == tag, tag
 
   def handle_data(self, data):
-    if self.open and self.open[-1] in ('td', 'th'):
+    if {'td', 'th'} & set(self.open):
       self.cells[-1] += data
 
 
 class PageTest(absltest.TestCase):
 
-  def write(self, text='words', git_revision='0123abcd'):
+  def write(self, text='words', git_revision='0123abcd', others=1):
     folder = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
     (folder / 'figure.png').write_bytes(PNG)
+    first = page.Section(text, [
+        text, page.Table(text, ('name', text), [('a', '1'), (text, None)]),
+        page.Figure(folder / 'figure.png', text)])
+    other = page.Section('other', [page.Table('second', ('x',), [('y',)])])
     page.write_page(
         folder / 'report.html', title=text, summary=text,
-        tables=[page.Table(text, ('name', text), [('a', '1'), (text, None)]),
-                page.Table('second', ('x',), [('y',)])],
-        figures=[page.Figure(folder / 'figure.png', text)], command=text,
+        sections=[first, *[other] * others], command=text,
         environment={'device': text, 'versions': {'jax': text},
                      'git_revision': git_revision}, credits=text)
     return (folder / 'report.html').read_text(encoding='utf-8')
@@ -68,19 +72,32 @@ class PageTest(absltest.TestCase):
                      ['name', 'words', 'a', '1', 'words', '', 'x', 'y'])
 
   def test_strings_are_never_html(self):
-    text = self.write(HOSTILE)
-    self.assertNotIn('<script', text)
-    self.assertNotIn('49', text)
-    # Title and heading, summary, caption, a column and a cell, alternative and
-    # caption of the figure, command, device, version, credits.
-    self.assertEqual(html.unescape(text).count(HOSTILE), 12)
-    self.assertEqual(Reader(text).tags, Reader(self.write()).tags)
+    text, harmless = self.write(HOSTILE), self.write()
+    self.assertEqual(text.count('<script'), harmless.count('<script'))
+    self.assertNotIn('{{', html.unescape(harmless))
+    # Title and heading, summary, contents, heading of the section, paragraph,
+    # caption, a column and a cell, alternative and caption of the figure,
+    # command, device, version, credits.
+    self.assertEqual(html.unescape(text).count(HOSTILE), 15)
+    self.assertEqual(Reader(text).tags, Reader(harmless).tags)
 
   def test_is_well_formed_and_loads_nothing(self):
     reader = Reader(self.write())
     self.assertEmpty(reader.open)
+    self.assertLen(set(reader.ids), len(reader.ids))
     for link in reader.links:
-      self.assertStartsWith(link, 'data:')
+      self.assertTrue(link.startswith('data:') or link[1:] in reader.ids, link)
+
+  def test_several_sections_are_listed_and_a_single_one_is_not(self):
+    listed = lambda **options: [
+        link for link in Reader(self.write(**options)).links if link[0] == '#']
+    self.assertEqual(listed(others=2),
+                     ['#section-1', '#section-2', '#section-3'])
+    self.assertEmpty(listed(others=0))
+
+  def test_only_long_cells_are_wrapped(self):
+    self.assertNotIn('class="long"', self.write('w' * 40))
+    self.assertEqual(self.write('w' * 41).count('<td class="long">'), 1)
 
   def test_figures_are_inside(self):
     [data] = [link for link in Reader(self.write()).links

@@ -13,7 +13,7 @@ from rich import table as table_lib
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-  """A table of the page.
+  """A table of the page, sorted by a click on a heading.
 
   Attributes:
     caption: says what is in it, with units.
@@ -36,9 +36,26 @@ class Figure:
   path: pathlib.Path
   caption: str
 
+  def uri(self) -> str:
+    """The whole picture as a link."""
+    data = base64.b64encode(self.path.read_bytes()).decode()
+    return f'data:image/png;base64,{data}'
+
+
+@dataclasses.dataclass(frozen=True)
+class Section:
+  """A part of the page under a heading.
+
+  Attributes:
+    title: the heading.
+    blocks: tables, figures and, as strings, paragraphs, in their order.
+  """
+  title: str
+  blocks: Sequence[Table | Figure | str]
+
 
 def write_page(path: pathlib.Path, *, title: str, summary: str,
-               tables: Sequence[Table], figures: Sequence[Figure], command: str,
+               sections: Sequence[Section], command: str,
                environment: dict[str, Any], credits: str) -> None:
   """Writes the page. All strings are shown as they are, never as HTML.
 
@@ -46,8 +63,7 @@ def write_page(path: pathlib.Path, *, title: str, summary: str,
     path: the file.
     title: of the page.
     summary: what was done and what came out, a paragraph.
-    tables: the first one is the headline.
-    figures: shown after the first table.
+    sections: in their order; a page with several lists them at its top.
     command: that made the page.
     environment: of the run, as `experiments.workdir.environment` gives it.
     credits: of the data shown.
@@ -55,13 +71,9 @@ def write_page(path: pathlib.Path, *, title: str, summary: str,
   templates = jinja2.Environment(
       loader=jinja2.FileSystemLoader(pathlib.Path(__file__).parent),
       autoescape=True, undefined=jinja2.StrictUndefined)
-  images = [
-      (base64.b64encode(figure.path.read_bytes()).decode(), figure.caption)
-      for figure in figures]
   path.write_text(templates.get_template('report.html.j2').render(
-      title=title, summary=summary, tables=tables, images=images,
-      command=command, environment=environment, credits=credits),
-                  encoding='utf-8')
+      title=title, summary=summary, sections=sections, command=command,
+      environment=environment, credits=credits), encoding='utf-8')
 
 
 def print_table(table: Table) -> None:

@@ -1,0 +1,196 @@
+"""Charts: the numbers of a study, upsampler by upsampler.
+
+There are more upsamplers than colours that any eye tells apart, so that each
+one also has a marker or a line style of its own, or a number written out.
+
+References:
+  Okabe and Ito, `Color universal design <https://jfly.uni-koeln.de/color/>`_,
+  2008.
+"""
+
+from collections.abc import Mapping
+from collections.abc import Sequence
+import itertools
+
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
+import numpy as np
+
+from experiments import intervals
+
+_COLORS = ('#0072b2', '#d55e00', '#009e73', '#cc79a7', '#000000', '#e69f00',
+           '#56b4e9')
+# Lengths without a common divisor: 35 pairs, and 28.
+_MARKERS = ('o', 's', '^', 'D', 'v')
+_DASHES = ('-', '--', ':', '-.')
+_GREY = '#666666'
+_COLUMNS = 3  # Of phase maps: upsamplers side by side.
+
+
+def psnr_against_grid_level(
+    points: Mapping[str, tuple[intervals.Interval, intervals.Interval]], *,
+    truth_level: float) -> Figure:
+  """Draws how near each upsampler comes against the grid that it paints.
+
+  The points are numbered, and the legend names the numbers. Bars are the
+  intervals; where one is much longer than upsamplers differ, the frame cuts it.
+
+  Args:
+    points: intervals of the grid level and of the PSNR in dB, by name.
+    truth_level: grid level of the ground truth in dB.
+
+  Returns:
+    The figure.
+  """
+  figure, axes = _canvas()
+  axes.axvline(truth_level, color=_GREY, linestyle='--', label='ground truth')
+  for number, (name, color, marker) in enumerate(
+      zip(points, itertools.cycle(_COLORS), itertools.cycle(_MARKERS)), 1):
+    level, psnr = points[name]
+    axes.hlines(psnr.mean, level.low, level.high, color, linewidth=1)
+    axes.vlines(level.mean, psnr.low, psnr.high, color, linewidth=1)
+    axes.plot(level.mean, psnr.mean, color=color, marker=marker,
+              linestyle='none', label=f'{number}  {name}')
+  axes.set(xlabel='grid level, dB', ylabel='PSNR, dB')
+  mean, low, high = np.transpose([psnr for _, psnr in points.values()])
+  beyond = .5 * np.ptp(mean) or 1
+  axes.set_ylim(max(low.min(), mean.min() - beyond) - .1 * beyond,
+                min(high.max(), mean.max() + beyond) + .1 * beyond)
+  figure.legend(loc='outside right upper', frameon=False)
+  _number(figure, axes,
+          [(level.mean, psnr.mean) for level, psnr in points.values()])
+  return figure
+
+
+def learning_curves(
+    curves: Mapping[str, tuple[Sequence[int], Sequence[float]]], *,
+    label: str) -> Figure:
+  """Draws losses against steps.
+
+  Args:
+    curves: steps and their losses, by the name of the training. Batches are
+      noisy: each loss is drawn as the median of the tenth of all around it.
+    label: of the losses, with their unit.
+
+  Returns:
+    The figure.
+  """
+  figure, axes = _canvas()
+  for name, (steps, losses) in curves.items():
+    reach = len(losses) // 20
+    padded = np.pad(np.asarray(losses, float), reach, constant_values=np.nan)
+    around = np.lib.stride_tricks.sliding_window_view(padded, 2 * reach + 1)
+    axes.semilogy(steps, np.nanmedian(around, -1), label=name)
+  axes.set(xlabel='step', ylabel=label)
+  axes.grid(True, which='both', color='#eeeeee')
+  figure.legend(loc='outside right upper', frameon=False)
+  return figure
+
+
+def radial_spectra(spectra: Mapping[str, np.ndarray], truth: np.ndarray, *,
+                   period: int, size: int) -> Figure:
+  """Draws spectra over that of the truth, and marks the grid bins.
+
+  Args:
+    spectra: [R] arrays of power, as `tconv.spectrum.radial_spectrum` gives
+      them, by name.
+    truth: [R] array, that of the truth.
+    period: of the marked pattern in pixels.
+    size: of the shorter side of the images in pixels; index r of a spectrum is
+      r / size cycles per pixel.
+
+  Returns:
+    The figure.
+  """
+  figure, axes = _canvas()
+  axes.axhline(0, color=_GREY, label='ground truth')
+  frequency = np.arange(len(truth)) / size
+  for name, power in spectra.items():
+    # Finite where an image has no power at all.
+    ratio = (power + 1e-30) / (truth + 1e-30)
+    axes.plot(frequency, 10 * np.log10(ratio), label=name)
+  axes.set(xlabel='distance from frequency zero, cycles per pixel',
+           ylabel='power over that of the truth, dB', xlim=(0, .72))
+  # Each grid bin has mirror images in the same annulus.
+  bins = list(itertools.combinations_with_replacement(
+      range(period // 2 + 1), 2))[1:]
+  marks = axes.secondary_xaxis('top')
+  marks.set_xticks([np.hypot(*b) / period for b in bins],
+                   [f'{b[1]},{b[0]}' for b in bins])
+  marks.set_xlabel(f'grid bins, in 1/{period} cycles per pixel')
+  for b in bins:
+    axes.axvline(np.hypot(*b) / period, color=_GREY, linestyle=':', zorder=0)
+  figure.legend(loc='outside right upper', frameon=False)
+  return figure
+
+
+def phase_maps(maps: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Figure:
+  """Draws the means of the phases: the pattern that an upsampler adds.
+
+  Args:
+    maps: two [s, s] arrays by name, the means that the kernel predicts, and
+      those measured in the image, in 8-bit levels. Their own mean is taken
+      off. Numbers are written out up to s = 4.
+
+  Returns:
+    The figure.
+  """
+  patterns = {name: [means - np.mean(means) for means in pair]
+              for name, pair in maps.items()}
+  # The largest, unless it is of one upsampler that would leave the others pale.
+  *_, second, first = 0, *sorted(np.abs(p).max() for p in patterns.values())
+  limit = max(min(first, 2 * second) or first, .01)
+  shade = ScalarMappable(Normalize(-limit, limit), 'RdBu_r')
+  rows = -(-len(maps) // _COLUMNS)
+  heights = .7, 2.15 * rows
+  figure = Figure(figsize=(10.5, sum(heights)), layout='constrained')
+  (top,), (body,) = figure.subfigures(
+      2, 1, squeeze=False, height_ratios=heights)
+  figure.colorbar(shade, cax=top.subplots(), orientation='horizontal',
+                  extend='both' if limit < first else 'neither',
+                  label='mean of a phase less the mean of all, 8-bit levels')
+  boxes = body.subfigures(rows, _COLUMNS, squeeze=False)
+  for box, (name, pair) in zip(boxes.flat, patterns.items()):
+    box.suptitle(name, weight='bold')
+    for axes, title, values in zip(
+        box.subplots(1, 2), ('predicted', 'measured'), pair):
+      axes.imshow(values, shade.cmap, shade.norm)
+      axes.set(title=title, xticks=(), yticks=())
+      if len(values) <= 4:
+        for (row, column), value in np.ndenumerate(values):
+          axes.text(column, row, f'{value:z.2f}', ha='center', va='center',
+                    fontsize=9,
+                    color='white' if abs(value) > .6 * limit else 'black')
+  return figure
+
+
+def _canvas() -> tuple[Figure, Axes]:
+  """Axes with room for a legend beside them, and a style for each line."""
+  figure = Figure(figsize=(10.5, 5.2), layout='constrained')
+  axes = figure.subplots()
+  axes.set_prop_cycle(color=_COLORS * len(_DASHES),
+                      linestyle=_DASHES * len(_COLORS))
+  return figure, axes
+
+
+def _number(figure: Figure, axes: Axes,
+            points: Sequence[tuple[float, float]]) -> None:
+  """Writes numbers from 1 beside points, near them and where there is room."""
+  figure.draw_without_rendering()  # Fixes where the points are.
+  places = axes.transData.transform(points)
+  turns = np.linspace(0, 2 * np.pi, 16, endpoint=False) + np.pi / 4
+  offsets = np.array([(radius * np.cos(turn), radius * np.sin(turn))
+                      for radius in (14, 20, 28, 38) for turn in turns])
+  taken = places
+  for number, (point, place) in enumerate(zip(points, places), 1):
+    away = np.linalg.norm(place + offsets[:, None] - taken, axis=-1).min(1)
+    offset = offsets[np.argmax(
+        np.minimum(away, 20) - .1 * np.linalg.norm(offsets, axis=-1))]
+    taken = np.vstack([taken, place + offset])
+    axes.annotate(
+        str(number), point, offset, textcoords='offset pixels', ha='center',
+        va='center', arrowprops={'arrowstyle': '-', 'color': _GREY, 'lw': .5},
+        path_effects=[withStroke(linewidth=3, foreground='white')])

@@ -1,0 +1,190 @@
+"""The page of a run in a real browser: it opens, loads nothing, and sorts."""
+
+import pathlib
+import shutil
+import tempfile
+import unittest
+
+from absl.testing import absltest
+from absl.testing import parameterized
+import numpy as np
+from playwright import sync_api
+
+from experiments import intervals
+from experiments.report import charts
+from experiments.report import page as page_lib
+
+BROWSER = next(filter(None, map(shutil.which, (
+    'chromium', 'chromium-browser', 'google-chrome'))), None)
+FLAGS = ('--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
+         '--disable-background-networking', '--disable-component-update',
+         '--disable-sync')
+HOSTILE = '"><img src=x onerror=alert(1)></script><script>alert(2)</script>'
+
+# Cells by heading, in ascending order; then those that are always last.
+SORTED = {
+    'intervals': (('-13.7 [-15.0, 2.5]', '-2 [-3, -1]', '9.5 [9, 10]',
+                   '32.62 [32.10, 33.01]'), ('',)),
+    'powers': (('-1e-3', '1.2e-05', '.5', '3E+2', '1,234'), ()),
+    'bounds': (('< 0.01', '0.05', '> 0.9', 'inf'), ('nan',)),
+    'signs': (('-inf', '\u221213.7', '-3', '+4'), ('NaN',)),
+    'texts': (('<script>alert(1)</script>', 'transposed k4', 'transposed k10'),
+              ('', '')),
+    'words': (('3 taps', 'information', 'nanometre', 'nanosecond'), ('',)),
+}
+# Every column starts in another disorder.
+CELLS = list(zip(*(np.roll(np.array(known + last)[[3, 0, 4, 2, 1]], shift)
+                   for shift, (known, last) in enumerate(SORTED.values()))))
+TIES = [('b', '1'), ('a', '2'), ('c', '1.0'), ('e', None), ('d', '2.0')]
+
+
+def write_page(folder, text):
+  """Writes a page, `text` everywhere, and returns its address."""
+  interval = intervals.Interval(1, 0, 2)
+  drawn = {
+      'points': charts.psnr_against_grid_level(
+          {'k3': (interval, interval)}, truth_level=0),
+      'maps': charts.phase_maps({'k3': (np.eye(2), np.eye(2))}),
+  }
+  pictures = []
+  for name, figure in drawn.items():
+    figure.savefig(folder / f'{name}.png', dpi=100)
+    pictures.append(page_lib.Figure(folder / f'{name}.png', text))
+  wide = page_lib.Table(
+      text, [f'column {i}' for i in range(40)] + [text],
+      [[text] + 39 * ['32.62 [32.10, 33.01]'] + ['long' * 200]])
+  page_lib.write_page(
+      folder / 'report.html', title=text, summary=text, sections=[
+          page_lib.Section('First', [
+              page_lib.Table('cells', list(SORTED), CELLS), pictures[0],
+              page_lib.Table('ties', ('name', 'value'), TIES)]),
+          page_lib.Section(text, [text, wide, pictures[1], 'words' * 200])],
+      command='--config=' * 100 + text, credits=text, environment={
+          'device': text, 'versions': {'jax': text}, 'git_revision': text})
+  return (folder / 'report.html').as_uri()
+
+
+@unittest.skipUnless(BROWSER, 'no Chromium on PATH: install chromium')
+class BrowserTest(parameterized.TestCase):
+
+  @classmethod
+  def setUpClass(cls):
+    super().setUpClass()
+    cls.address = write_page(pathlib.Path(cls.enterClassContext(
+        tempfile.TemporaryDirectory())), HOSTILE)
+    driver = cls.enterClassContext(sync_api.sync_playwright())
+    cls.browser = cls.enterClassContext(driver.chromium.launch(
+        executable_path=BROWSER, args=FLAGS))
+
+  def open(self, width=1280):
+    """The page; whatever goes wrong in it fails the test at its end."""
+    page = self.enterContext(self.browser.new_page(
+        viewport={'width': width, 'height': 900}))
+    page.set_default_timeout(10_000)
+    self.problems, self.requests = [], []
+    page.on('console', lambda message: self.problems.append(message.text))
+    page.on('pageerror', lambda error: self.problems.append(str(error)))
+    page.on('request', lambda request: self.requests.append(request.url))
+
+    def refuse(dialog):
+      self.problems.append(dialog.message)
+      dialog.dismiss()
+
+    page.on('dialog', refuse)
+    page.goto(self.address)
+    self.addCleanup(lambda: self.assertEqual(self.problems, []))
+    return page
+
+  def rows(self, page, table=0):
+    return page.locator('table').nth(table).evaluate(
+        'table => [...table.tBodies[0].rows].map('
+        'row => [...row.cells].map(cell => cell.textContent))')
+
+  def click(self, page, name):
+    page.get_by_role('button', name=name, exact=True).click()
+
+  def test_loads_nothing_else_and_decodes_every_image(self):
+    page = self.open()
+    self.assertEqual([url for url in self.requests
+                      if not url.startswith('data:')], [self.address])
+    widths = page.locator('img').evaluate_all(
+        'images => Promise.all('
+        'images.map(i => i.decode().then(() => i.naturalWidth)))')
+    self.assertEqual(widths, [1050, 1050])
+
+  @parameterized.parameters(*SORTED)
+  def test_a_click_sorts(self, name):
+    page, column = self.open(), list(SORTED).index(name)
+    known, last = SORTED[name]
+    before = self.rows(page)
+    self.assertEqual(before, [[str(c) for c in row] for row in CELLS])
+    for direction, cells in (('ascending', known), ('descending', known[::-1]),
+                             ('ascending', known)):
+      self.click(page, name)
+      rows = self.rows(page)
+      self.assertEqual([row[column] for row in rows], [*cells, *last])
+      self.assertCountEqual(rows, before)
+      heading = page.get_by_role('columnheader', name=name)
+      self.assertEqual(heading.get_attribute('aria-sort'), direction)
+      self.assertEqual(page.locator('[aria-sort]').count(), 1)
+
+  def test_ties_and_other_tables_keep_their_order(self):
+    page = self.open()
+    for order in 'bcade', 'adbce':
+      self.click(page, 'value')
+      self.assertEqual(''.join(row[0] for row in self.rows(page, 1)), order)
+    self.click(page, 'name')
+    self.click(page, 'value')
+    self.assertEqual(page.locator('[aria-sort]').count(), 1)
+    self.assertEqual(''.join(row[0] for row in self.rows(page, 1)), 'bcade')
+    self.assertEqual(self.rows(page), [[str(c) for c in r] for r in CELLS])
+
+  def test_sorts_by_keyboard(self):
+    page = self.open()
+    page.get_by_role('link').last.focus()
+    page.keyboard.press('Tab')
+    page.keyboard.press('Enter')
+    known, last = SORTED['intervals']
+    self.assertEqual([row[0] for row in self.rows(page)], [*known, *last])
+
+  def test_hostile_strings_are_shown_as_they_are(self):
+    page = self.open()
+    self.assertEqual(page.title(), HOSTILE)
+    for place in ('h1', 'h2', 'nav a', 'p', 'figcaption', 'th', 'td', 'pre',
+                  'footer'):
+      self.assertIn(HOSTILE, ' '.join(page.locator(place).all_inner_texts()))
+    self.assertEqual(page.locator('img').count(), 2)
+    self.assertEqual(page.locator('script').count(), 1)
+
+  def test_contents_lead_to_the_sections(self):
+    page = self.open()
+    page.get_by_role('link').last.click()
+    self.assertTrue(page.url.endswith('#section-2'))
+    self.assertLess(
+        page.locator('h2').nth(1).bounding_box()['y'], 900)
+
+  @parameterized.parameters(400, 1280)
+  def test_only_tables_and_figures_scroll_sideways(self, width):
+    page = self.open(width)
+    overflow = 'e => e.scrollWidth - e.clientWidth'
+    self.assertEqual(page.locator('html').evaluate(overflow), 0)
+    boxes = page.locator('.wide').evaluate_all(
+        f'boxes => boxes.map({overflow})')
+    wide = [box > 0 for box in boxes]
+    if width == 400:  # Figures keep a size at which they can be read.
+      self.assertEqual(wide, [True, True, False, True, True])
+    else:
+      self.assertEqual(wide, [False, False, False, True, False])
+
+  def test_first_column_stays_in_sight(self):
+    page = self.open()
+    table = page.locator('table').nth(2)
+    cell = table.locator('td').first
+    before = cell.bounding_box()
+    page.locator('.wide').nth(3).evaluate('box => box.scrollLeft = 500')
+    self.assertEqual(cell.bounding_box(), before)
+    self.assertLess(table.bounding_box()['x'], before['x'])
+
+
+if __name__ == '__main__':
+  absltest.main()
