@@ -29,7 +29,8 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
   """Settings of the study `experiments/studies/upsampling.py`.
 
   Args:
-    variant: None, or 'smoke' for a few small steps.
+    variant: None; 'full' for three seeds and three scales; or 'smoke' for a
+      few small steps.
 
   Returns:
     The settings.
@@ -39,13 +40,24 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
   """
   config = ml_collections.ConfigDict({
       'study': 'upsampling',
-      'scale': 2,
-      # Baselines, nothing learned: nearest, bilinear, bicubic. To be learned:
-      # transposed kK with a KxK kernel, sub-pixel, nearest+conv.
-      'upsamplers': ('nearest', 'bilinear', 'bicubic', 'transposed k3',
-                     'transposed k4', 'sub-pixel', 'nearest+conv'),
+      'scales': (2,),
+      # Interpolations: nearest, bilinear, bicubic. To be learned: transposed kK
+      # with a KxK kernel, as it is or with one of four cures (equal phases,
+      # repaired after training, penalty in the loss, hold); sub-pixel;
+      # sub-pixel ICNR; nearest+conv; bilinear+conv.
+      'upsamplers': (
+          'nearest', 'bilinear', 'bicubic',
+          'transposed k3', 'transposed k3 equal phases',
+          'transposed k3 repaired', 'transposed k3 penalty',
+          'transposed k4', 'transposed k4 equal phases',
+          'transposed k4 repaired', 'transposed k4 penalty',
+          'transposed k4 hold',
+          'transposed k6', 'transposed k6 equal phases',
+          'transposed k6 repaired', 'transposed k6 penalty',
+          'sub-pixel', 'sub-pixel ICNR', 'nearest+conv', 'bilinear+conv'),
       'seeds': (0,),
       'trunk': {'kernel_sizes': (5, 3), 'channels': 32},
+      'penalty': 10.,  # Weight of the variance of the phase gains.
       'patch_size': 24,  # Low-resolution pixels.
       'batch_size': 16,
       'num_steps': 1500,
@@ -53,11 +65,29 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
       'log_every': 25,
       # Shown in the figure: a square of this size and top left corner, in
       # high-resolution pixels of a test image.
-      'figure': {'image': 'gravel', 'top': 100, 'left': 120, 'size': 96},
+      'figure': {
+          'image': 'gravel', 'top': 100, 'left': 120, 'size': 96,
+          'upsamplers': (
+              'bicubic', 'transposed k3', 'transposed k4',
+              'transposed k4 equal phases', 'sub-pixel', 'sub-pixel ICNR',
+              'nearest+conv')},
   })
-  if variant == 'smoke':
-    config.update({'num_steps': 12, 'log_every': 5, 'batch_size': 4,
-                   'patch_size': 12})
+  if variant == 'full':
+    config.update({
+        'scales': (2, 3, 4), 'seeds': (0, 1, 2),
+        # At x4, what k4 is at x2: every pixel is reached from two sides.
+        'upsamplers': (*config.upsamplers, 'transposed k8',
+                       'transposed k8 equal phases', 'transposed k8 repaired',
+                       'transposed k8 penalty')})
+  elif variant == 'smoke':
+    config.update({
+        'upsamplers': (
+            'nearest', 'bicubic', 'transposed k4',
+            'transposed k4 equal phases', 'transposed k4 repaired',
+            'transposed k4 penalty', 'transposed k4 hold', 'sub-pixel',
+            'sub-pixel ICNR', 'nearest+conv', 'bilinear+conv'),
+        'num_steps': 12, 'log_every': 5, 'batch_size': 4, 'patch_size': 12})
   elif variant is not None:
-    raise ValueError(f'variant must be smoke or left out; got {variant!r}.')
+    raise ValueError(
+        f'variant must be full, smoke or left out; got {variant!r}.')
   return config

@@ -4,45 +4,25 @@ All networks learn the image itself, from the same patches in the same order.
 """
 
 from collections.abc import Callable
+from collections.abc import Iterator
 from collections.abc import Sequence
 import functools
-import math
 import pathlib
-import statistics
-from typing import Any
 
 from flax import nnx
 import jax
 import jax.numpy as jnp
 import ml_collections
-import numpy as np
 import optax
 
 from experiments import training
 from experiments import workdir as workdir_lib
 from experiments.data import photographs
-from experiments.report import figures
-from experiments.report import page
 from experiments.studies import upsamplers
+from experiments.studies import upsampling_measures as measures
+from experiments.studies import upsampling_report as report_lib
+from experiments.studies import upsampling_tables as tables
 import tconv
-
-TRUTH = 'ground truth'
-_SUMMARY = (
-    'Photographs were shrunk by {scale} and enlarged again. PSNR says how near '
-    'that came to the photograph: higher is nearer. The grid level says how '
-    'far a pattern that repeats every {scale} pixels stands out of the '
-    'spectrum: about 0 dB is chance, 10 dB is ten times the power of its '
-    'surroundings, and far below 0 dB the upsampler cancels such a pattern. '
-    'The learned upsamplers differ in their last layer only. A border of '
-    '{scale} pixels is left out.')
-_CAPTION = (
-    'From the top: a part of {image}; the spectrum of the whole image, with '
-    'circles at the frequencies of a pattern that repeats every {scale} '
-    'pixels; and these places enlarged and added up. A red dot in the middle '
-    'is such a pattern, and its colour is the grid level; white is chance; '
-    'blue lines are frequencies that the upsampler cancels.')
-
-Enlarge = Callable[[jax.typing.ArrayLike], jax.Array]
 
 
 def check(config: ml_collections.ConfigDict) -> None:
@@ -59,89 +39,108 @@ def check(config: ml_collections.ConfigDict) -> None:
       raise workdir_lib.RunError(
           f'config.{field} must be {wanted}; got {config[field]!r}.')
 
+  whole = lambda values, least: values and all(
+      isinstance(value, int) and value >= least for value in values)
+  require(whole(config.scales, 2), 'scales', 'whole numbers of at least 2')
+  require(whole(config.seeds, 0), 'seeds', 'whole numbers of at least 0')
   names = config.upsamplers
   require(names and all(upsamplers.is_known(name) for name in names),
           'upsamplers', f'any of {upsamplers.NAMES}')
-  require(config.seeds and all(isinstance(seed, int) for seed in config.seeds),
-          'seeds', 'whole numbers')
-  require(config.scale >= 2, 'scale', 'at least 2')
+  require(all(any(upsamplers.fits(name, scale) for name in names)
+              for scale in config.scales), 'upsamplers',
+          'some whose kernels are as large as the scales')
+  require(config.penalty > 0, 'penalty', 'above 0')
   for field in ('num_steps', 'batch_size', 'log_every'):
     require(config[field] >= 1, field, 'at least 1')
-  largest = photographs.SMALLEST // config.scale
+  largest = photographs.SMALLEST // max(config.scales)
   require(1 <= config.patch_size <= largest, 'patch_size', f'1 to {largest}')
   require(config.figure.image in photographs.TEST, 'figure.image',
           f'one of {", ".join(photographs.TEST)}')
   for field, size in zip(('figure.top', 'figure.left'),
                          photographs.load(config.figure.image).shape):
-    largest = size - config.figure.size
+    # Images are cropped to a multiple of the scale.
+    largest = size - max(config.scales) + 1 - config.figure.size
     require(0 <= config[field] <= largest, field, f'0 to {largest}')
 
 
-def learn(name: str, seed: int, config: ml_collections.ConfigDict,
-          pairs: Sequence[photographs.Pair], *, label: str,
-          metrics_file: pathlib.Path) -> Enlarge:
+def learn(name: str, seed: int, scale: int, config: ml_collections.ConfigDict,
+          pairs: Sequence[photographs.Pair], *, metrics_file: pathlib.Path
+          ) -> tuple[upsamplers.Network, upsamplers.Network]:
   """Trains a network.
 
   Args:
-    name: of the upsampling layer.
+    name: of the upsampler.
     seed: for kernels and patches.
+    scale: factor.
     config: of the study.
     pairs: training images.
-    label: name of this training, on screen and in the metrics.
-    metrics_file: takes the loss, the mean squared error.
+    metrics_file: takes the mean squared error.
 
   Returns:
-    The trained network, from [N, h, w, 1] to [N, scale * h, scale * w, 1].
+    The network before and after training, from [N, h, w, 1] to
+    [N, scale * h, scale * w, 1]. Constraints of kernels are folded into them.
   """
-  graph, params = nnx.split(upsamplers.Network(name, config, nnx.Rngs(seed)))
+  graph, start = nnx.split(
+      upsamplers.Network(name, config.trunk, scale, nnx.Rngs(seed)))
+  weight = config.penalty if name.endswith(' penalty') else 0
   optimizer = optax.adam(
       optax.cosine_decay_schedule(config.learning_rate, config.num_steps))
 
   def loss(params, batch):
-    return jnp.mean((nnx.merge(graph, params)(batch['low']) - batch['high'])**2)
+    network = nnx.merge(graph, params)
+    mse = jnp.mean((network(batch['low']) - batch['high'])**2)
+    if not weight:
+      return mse, {'mse': mse}
+    penalty = tconv.checkerboard_penalty(
+        network.upsampling.kernel[...], scale)
+    return mse + weight * penalty, {'mse': mse, 'penalty': penalty}
 
   def step(state, batch):
     params, moments = state
-    value, gradient = jax.value_and_grad(loss)(params, batch)
+    gradient, losses = jax.grad(loss, has_aux=True)(params, batch)
     updates, moments = optimizer.update(gradient, moments)
-    return (optax.apply_updates(params, updates), moments), {'loss': value}
+    return (optax.apply_updates(params, updates), moments), losses
 
+  params = jax.tree.map(jnp.copy, start)  # Training gives its start up.
   params, _ = training.train(
       step, (params, optimizer.init(params)),
       photographs.random_patches(
           pairs, size=config.patch_size, batch_size=config.batch_size,
           num_batches=config.num_steps, seed=seed),
-      num_steps=config.num_steps, log_every=config.log_every, label=label,
-      metrics_file=metrics_file)
-  return jax.jit(lambda low: nnx.merge(graph, params)(low))
+      num_steps=config.num_steps, log_every=config.log_every,
+      label=f'x{scale} {name}, seed {seed}', metrics_file=metrics_file)
+  before, after = (nnx.merge(graph, p) for p in (start, params))
+  for network in before, after:
+    network.upsampling.fold()
+  return before, after
 
 
-def measure(image: jax.typing.ArrayLike, truth: jax.typing.ArrayLike,
-            scale: int) -> dict[str, float]:
-  """Measures an enlarged image.
+def stages(name: str, seed: int | None, scale: int, learned: Callable
+           ) -> Iterator[tuple[str, upsamplers.Network]]:
+  """Gives the networks of an upsampler that are to be measured.
 
   Args:
-    image: [H, W, 1] luminance.
-    truth: [H, W, 1] luminance in [0, 1].
-    scale: factor of the enlargement; a border of as many pixels is left out.
+    name: of the upsampler.
+    seed: of its training; None for an interpolation.
+    scale: factor.
+    learned: function of a name and a seed, as `learn`.
 
-  Returns:
-    'psnr_db', peak signal-to-noise ratio in dB; 'grid_level_db', level in dB of
-    the pattern of period `scale`; and 'truth_grid_level_db', that of the truth.
+  Yields:
+    'untrained' and 'trained' networks, or a 'fixed' one.
   """
-  inner = lambda x: jnp.asarray(x)[None, scale:-scale, scale:-scale]
-  image, truth = inner(image), inner(truth)
-  level = lambda x: tconv.grid_level(x, scale).item()
-  return {
-      'psnr_db': -10 * math.log10(float(jnp.mean((image - truth)**2))),
-      'grid_level_db': level(image),
-      'truth_grid_level_db': level(truth),
-  }
+  if seed is None:
+    yield 'fixed', upsamplers.Network(name, ml_collections.ConfigDict(), scale,
+                                      nnx.Rngs(0))
+    return
+  source = name.removesuffix(upsamplers.REPAIRED)
+  for stage, network in zip(('untrained', 'trained'), learned(source, seed)):
+    yield stage, network if source == name else upsamplers.repair(
+        network, scale)
 
 
 def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, *,
         command: str) -> None:
-  """Learns, measures, and leaves results, a figure and a report.
+  """Learns, measures, and leaves results, figures and a report.
 
   Args:
     config: `configs/upsampling.py`.
@@ -155,81 +154,48 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, *,
   metrics_file.write_text('')
   print(f'Learning from {", ".join(photographs.TRAIN)}; testing on '
         f'{", ".join(photographs.TEST)}.', flush=True)
-  train_pairs, test_pairs = (
-      {name: photographs.downsampled_pair(photographs.load(name), config.scale)
-       for name in names} for names in (photographs.TRAIN, photographs.TEST))
-  shown = {TRUTH: test_pairs[config.figure.image]['high']}
-  rows = []
-  for name in config.upsamplers:
-    for seed in (None,) if name in upsamplers.BASELINES else config.seeds:
-      if seed is None:
-        enlarge = jax.jit(functools.partial(
-            tconv.upsample, scale=config.scale, method=name))
-      else:
-        enlarge = learn(
-            name, seed, config, list(train_pairs.values()),
-            label=f'{name}, seed {seed}', metrics_file=metrics_file)
-      for image, pair in test_pairs.items():
-        enlarged = enlarge(pair['low'][None])[0]
-        rows.append({'upsampler': name, 'seed': seed, 'image': image,
-                     **measure(enlarged, pair['high'], config.scale)})
-        if image == config.figure.image:
-          shown.setdefault(name, np.asarray(enlarged))
+  rows, timings, shown = [], [], {}
+  for scale in config.scales:
+    train_pairs, test_pairs = (
+        {name: photographs.downsampled_pair(photographs.load(name), scale)
+         for name in names} for names in (photographs.TRAIN, photographs.TEST))
+    chosen = test_pairs[config.figure.image]
+    shown[scale] = {tables.TRUTH: measures.Picture(chosen['high'], None)}
+    learned = functools.cache(functools.partial(
+        learn, scale=scale, config=config, pairs=list(train_pairs.values()),
+        metrics_file=metrics_file))
+    for name in fitting(config.upsamplers, scale):
+      for seed in (None,) if name in upsamplers.BASELINES else config.seeds:
+        for stage, network in stages(name, seed, scale, learned):
+          measured, pictures = measures.examine(
+              name, network, scale, test_pairs)
+          rows.extend({'scale': scale, 'upsampler': name, 'seed': seed,
+                       'stage': stage, **row} for row in measured)
+          if stage == 'untrained' or name in shown[scale]:
+            continue
+          shown[scale][name] = pictures[config.figure.image]
+          timings.append({
+              'scale': scale, 'upsampler': name,
+              'ms_per_image': measures.milliseconds(network, chosen['low'])})
   workdir_lib.write_results(workdir, rows)
-  report(config, workdir, rows, shown, command)
+  # Apart from the results, which are the same in every run.
+  workdir_lib.write_json(workdir / 'timings.json', timings)
+  report_lib.report(config, workdir, rows, timings, shown, command)
 
 
-def report(config: ml_collections.ConfigDict, workdir: pathlib.Path,
-           rows: Sequence[dict[str, Any]], shown: dict[str, np.ndarray],
-           command: str) -> None:
-  """Prints the table, and writes it with the figure into `report.html`.
+def fitting(names: Sequence[str], scale: int) -> list[str]:
+  """Leaves out upsamplers that cannot write every pixel, and says so.
 
   Args:
-    config: of the study.
-    workdir: folder to write to.
-    rows: the results.
-    shown: [H, W, 1] images for the figure, the ground truth's and the first
-      seed's of each upsampler, by name.
-    command: that started the run.
+    names: of the upsamplers.
+    scale: factor.
+
+  Returns:
+    The others, each once.
   """
-  names = [TRUTH, *dict.fromkeys(config.upsamplers)]
-  headline = page.Table(
-      f'Means over {", ".join(photographs.TEST)}.',
-      ('upsampler', 'PSNR, dB', 'grid level, dB'),
-      [(name, *_cells(rows, name, photographs.TEST)) for name in names])
-  by_image = page.Table(
-      'Each image: PSNR and grid level, dB.',
-      ('upsampler', *(column for image in photographs.TEST
-                      for column in (f'{image} PSNR', 'grid'))),
-      [(name, *(cell for image in photographs.TEST
-                for cell in _cells(rows, name, [image]))) for name in names])
-  titles = {}
-  for name in names:
-    psnr, level = _cells(rows, name, [config.figure.image])
-    titles[name] = f'{name}\ngrid {level} dB' + (
-        '' if psnr is None else f'\nPSNR {psnr} dB')
-  path = workdir / 'figures' / 'upsampling.png'
-  path.parent.mkdir(exist_ok=True)
-  figures.crops_and_spectra(
-      {titles[name]: shown[name][..., 0] for name in names},
-      top=config.figure.top, left=config.figure.left, size=config.figure.size,
-      period=config.scale).savefig(path, dpi=100)
-  page.write_page(
-      workdir / 'report.html', title=f'Enlarging photographs by {config.scale}',
-      summary=_SUMMARY.format(scale=config.scale), tables=[headline, by_image],
-      figures=[page.Figure(path, _CAPTION.format(
-          image=config.figure.image, scale=config.scale))],
-      command=command, environment=workdir_lib.environment(),
-      credits=photographs.CREDITS)
-  page.print_table(headline)
-  print(f'report: {workdir / "report.html"}')
-
-
-def _cells(rows, name, images) -> tuple[str | None, str]:
-  """Mean PSNR and grid level of an upsampler, or of the ground truth."""
-  rows = [row for row in rows if row['image'] in images]
-  mean = lambda key: statistics.fmean(row[key] for row in rows)
-  if name == TRUTH:
-    return None, f'{mean("truth_grid_level_db"):z.1f}'
-  rows = [row for row in rows if row['upsampler'] == name]
-  return f'{mean("psnr_db"):.2f}', f'{mean("grid_level_db"):z.1f}'
+  names = list(dict.fromkeys(names))
+  small = [name for name in names if not upsamplers.fits(name, scale)]
+  if small:
+    print(f'x{scale}: left out, as their kernels are smaller than the scale: '
+          f'{", ".join(small)}.')
+  return [name for name in names if name not in small]

@@ -1,0 +1,108 @@
+"""Checkerboards in numbers: symptom, cause, and distance to the truth.
+
+The same measures for every experiment. Images are [N, H, W, C] floats in
+[0, 1]; amplitudes are in levels of 8 bits.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import tconv
+from tconv import spectrum
+
+LEVELS = 255
+
+
+def symptoms(images: jax.typing.ArrayLike,
+             period: int) -> dict[str, jax.Array]:
+  """Measures the pattern of a period.
+
+  Args:
+    images: [N, H, W, C] images, at least 4 periods large.
+    period: in pixels.
+
+  Returns:
+    [N, C] arrays by name: 'grid_level_db', how far the pattern stands out;
+    'grid_p_value', of there being none; 'grid_amplitude', its rms in 8-bit
+    levels; and 'imaging', the rms of such patterns patch by patch, in 8-bit
+    levels, whether or not they cancel over the image.
+  """
+  images = jnp.asarray(images)
+  return {
+      'grid_level_db': spectrum.grid_level(images, period),
+      'grid_p_value': spectrum.grid_test(images, period),
+      'grid_amplitude': LEVELS * spectrum.grid_amplitude(images, period),
+      'imaging': LEVELS * jnp.sqrt(
+          spectrum.local_grid_energy(images, period)),
+  }
+
+
+def against_truth(image: jax.typing.ArrayLike, truth: jax.typing.ArrayLike,
+                  period: int) -> dict[str, jax.Array]:
+  """Measures how an image differs from what it should be.
+
+  Args:
+    image: [1, H, W, 1] image.
+    truth: [1, H, W, 1] image.
+    period: in pixels, of the pattern.
+
+  Returns:
+    [1, 1] or [1] arrays by name: 'psnr_db', peak signal-to-noise ratio;
+    'grid_share', the part of the mean squared error that is the pattern;
+    'excess_grid_energy', in squared 8-bit levels; 'grid_rows', 'grid_columns'
+    and 'grid_diagonals', what the amplitude is made of, in 8-bit levels; and
+    'log_spectral_distance_db' and 'high_frequency_bias_db'.
+  """
+  image, truth = jnp.asarray(image), jnp.asarray(truth)
+  parts = spectrum.grid_energy(image, period, parts=True)
+  return {
+      'psnr_db': -10 * jnp.log10(jnp.mean((image - truth)**2)),
+      'grid_share': spectrum.grid_share(image, truth, period),
+      'excess_grid_energy': LEVELS**2 * spectrum.excess_grid_energy(
+          image, truth, period),
+      **{f'grid_{name}': LEVELS * jnp.sqrt(part)
+         for name, part in parts.items()},  # pyrefly: ignore
+      'log_spectral_distance_db': spectrum.log_spectral_distance(image, truth),
+      'high_frequency_bias_db': spectrum.high_frequency_bias(image, truth),
+  }
+
+
+def causes(upsampling: Callable[[jax.Array], jax.Array],
+           means: jax.typing.ArrayLike,
+           scale: int) -> tuple[dict[str, float], np.ndarray]:
+  """Looks at the phases of an upsampler, whatever it is made of.
+
+  Args:
+    upsampling: function from [N, h, w, O] to [N, scale * h, scale * w, 1],
+      linear but for a bias.
+    means: [O] means of its input.
+    scale: factor.
+
+  Returns:
+    Numbers by name: 'phase_nonuniformity', for any input;
+    'input_nonuniformity', for these means; 'variance_ratio', of the phase with
+    the largest gain for noise to that with the smallest; 'penalty', the
+    variance of the phase gains; and 'predicted_amplitude', of the pattern that
+    follows from kernel, bias and means, in 8-bit levels. Then the [scale,
+    scale] means over each phase that follow, in 8-bit levels.
+  """
+  means = jnp.asarray(means)
+  strides = (scale, scale)
+  kernel = tconv.equivalent_kernel(upsampling, strides, means.size)
+  variance = tconv.phase_variance(kernel, strides).sum((-2, -1))
+  dark = upsampling(jnp.zeros((1, 9, 9, means.size)))
+  bias = dark[0, 4 * scale:5 * scale, 4 * scale:5 * scale, 0]
+  phases = LEVELS * (
+      tconv.phase_gains(kernel, strides)[:, :, 0] @ means + bias)
+  numbers = {
+      'phase_nonuniformity': tconv.phase_nonuniformity(kernel, strides),
+      'input_nonuniformity': tconv.phase_nonuniformity(kernel, strides, means),
+      'variance_ratio': variance.max() / variance.min(),
+      'penalty': tconv.checkerboard_penalty(kernel, strides),
+      'predicted_amplitude': phases.std(),
+  }
+  return ({name: float(value) for name, value in numbers.items()},
+          np.asarray(phases))

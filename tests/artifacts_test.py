@@ -1,0 +1,117 @@
+"""The measures of the experiments: their units, and cause against symptom."""
+
+import functools
+
+from absl.testing import absltest
+from absl.testing import parameterized
+import jax.numpy as jnp
+import numpy as np
+from skimage import metrics
+
+from experiments import artifacts
+import tconv
+
+
+def noise(*shape, seed=0):
+  return np.float32(np.random.default_rng(seed).uniform(.4, .6, shape))
+
+
+def board(*shape):
+  """+-1 at the fields of a checkerboard, [1, H, W, 1]."""
+  return np.float32((-1)**np.indices(shape).sum(0))[None, ..., None]
+
+
+class SymptomsTest(absltest.TestCase):
+
+  def test_amplitudes_are_in_8_bit_levels(self):
+    flat = np.full((1, 32, 32, 1), .5, np.float32)
+    found = artifacts.symptoms(flat + 3 / 255 * board(32, 32), 2)
+    for name in ('grid_amplitude', 'imaging'):
+      self.assertEqual(found[name].shape, (1, 1))
+      np.testing.assert_allclose(found[name], 3, rtol=1e-4)
+    self.assertGreater(found['grid_level_db'].item(), 40)
+    self.assertLess(found['grid_p_value'].item(), .05)
+
+  def test_stripes_that_cancel_are_imaging_only(self):
+    # Stripes change their sign from one half to the other.
+    sign = np.repeat([1, -1], 32)[:, None, None]
+    found = artifacts.symptoms(
+        .5 + np.float32(3 / 255) * sign * board(64, 64), 2)
+    self.assertLess(found['grid_amplitude'].item(), 1e-4)
+    self.assertGreater(found['imaging'].item(), 2)
+
+
+class AgainstTruthTest(absltest.TestCase):
+
+  def test_a_checkerboard_on_the_truth(self):
+    truth = noise(1, 40, 42, 1)
+    image = truth + np.float32(2 / 255) * board(40, 42)
+    found = {name: np.asarray(value).item() for name, value in
+             artifacts.against_truth(image, truth, 2).items()}
+    self.assertAlmostEqual(found['psnr_db'], metrics.peak_signal_noise_ratio(
+        truth, image, data_range=1), places=3)
+    self.assertAlmostEqual(found['grid_share'], 1, places=4)
+    # A checkerboard is a diagonal line; the truth has a little of all three.
+    own = 255**2 * np.asarray(
+        tconv.spectrum.grid_energy(truth, 2, parts=True)['diagonals']).item()
+    self.assertAlmostEqual(
+        found['grid_diagonals'], 2, delta=own**.5 + 1e-4)
+    self.assertLess(found['grid_rows'], .5)
+    self.assertLess(found['grid_columns'], .5)
+    self.assertAlmostEqual(
+        found['excess_grid_energy'],
+        found['grid_rows']**2 + found['grid_columns']**2
+        + found['grid_diagonals']**2 - 255**2 * np.asarray(
+            tconv.spectrum.grid_energy(truth, 2)).item(), places=2)
+    self.assertGreater(found['high_frequency_bias_db'], -.1)
+
+  def test_the_truth_has_no_distance_to_itself(self):
+    truth = noise(1, 24, 24, 1)
+    found = artifacts.against_truth(truth, truth, 3)
+    for name in ('grid_share', 'excess_grid_energy', 'log_spectral_distance_db',
+                 'high_frequency_bias_db'):
+      self.assertEqual(found[name].item(), 0, name)
+
+
+class CausesTest(parameterized.TestCase):
+
+  @parameterized.product(scale=(2, 3))
+  def test_what_the_kernel_predicts_is_in_the_image(self, scale):
+    draw = np.random.default_rng(0)
+    kernel = np.float32(draw.normal(.05, .1, (5, 4, 1, 6)))
+    bias = np.float32(draw.normal(size=(scale, scale)))
+    def upsampling(y):
+      fine = tconv.conv_transpose(y, kernel, scale, 'SAME')
+      return fine + jnp.tile(bias, y.shape[1:3])[None, ..., None]
+
+    features = noise(1, 40, 40, 6)
+    numbers, phases = artifacts.causes(
+        upsampling, features.mean((0, 1, 2)), scale)
+    inner = np.asarray(upsampling(features))[
+        :, 2 * scale:-2 * scale, 2 * scale:-2 * scale]
+    measured = 255 * np.asarray(tconv.phase_means(inner, scale))[0, ..., 0]
+    # The border is cut off, the means are of all: 1 % of their spread remains.
+    np.testing.assert_allclose(phases, measured, atol=.01 * phases.std())
+    np.testing.assert_allclose(
+        numbers['predicted_amplitude'],
+        255 * tconv.grid_amplitude(inner, scale).item(), rtol=.01)
+    np.testing.assert_allclose(
+        numbers['phase_nonuniformity'],
+        tconv.phase_nonuniformity(kernel, scale), rtol=1e-4)
+    np.testing.assert_allclose(
+        numbers['penalty'], tconv.checkerboard_penalty(kernel, scale),
+        rtol=1e-4)
+    np.testing.assert_allclose(
+        numbers['input_nonuniformity'], tconv.phase_nonuniformity(
+            kernel, scale, features.mean((0, 1, 2))), rtol=1e-4)
+
+  def test_nearest_repeats_and_so_is_even(self):
+    numbers, phases = artifacts.causes(
+        functools.partial(tconv.upsample, scale=2, method='nearest'), [.5], 2)
+    np.testing.assert_array_equal(phases, np.full((2, 2), 127.5))
+    self.assertEqual(numbers['variance_ratio'], 1)
+    self.assertEqual(numbers['predicted_amplitude'], 0)
+
+
+if __name__ == '__main__':
+  absltest.main()
