@@ -6,7 +6,6 @@ photograph's own spectrum, which has power everywhere, counts as no pattern.
 
 from collections.abc import Sequence
 import itertools
-import math
 
 import jax
 import jax.numpy as jnp
@@ -84,7 +83,8 @@ def grid_test(x: jax.Array, period: int | Sequence[int], *,
   4.4 to 5.8 % and 1.1 to 1.6 % of white noise (the window correlates bins, and
   that costs a little); 2.6 to 3.9 % and .5 to 1.3 % of 64-pixel crops of
   photographs at period 2; at most 1.1 % and .3 % of them at periods 3 and 4,
-  where neighbours reach into lower, stronger frequencies.
+  where neighbours reach into lower, stronger frequencies. Of 185 crops of 128
+  pixels, 6.5, 1.1 and 4.3 % at periods 2, 3 and 4, for a test at 5 %.
 
   Args:
     x: [N, *size, C] images, cropped as in `grid_level`.
@@ -106,20 +106,34 @@ def grid_test(x: jax.Array, period: int | Sequence[int], *,
   mirrored = _flat(-np.moveaxis(np.indices(size), 0, -1) % size, size).ravel()
   grid = _grid_bins(size, period, exclude)
   grid = grid[_flat(grid, size) <= mirrored[_flat(grid, size)]]
-  for reach in range(_FARTHEST, max(*size, 2 * _FARTHEST) // 2 + 1):
-    near = [_neighbours(g, size, period, reach) for g in grid]
-    if min(map(len, near)) + 1 >= _NEEDED * len(grid):
-      break
-  p_values = []
-  for line, bins in zip(_flat(grid, size), near):
-    floor = squares[:, :, np.unique(np.minimum(bins, mirrored[bins]))]
-    real = line == mirrored[line]
-    floor = 2 * floor if real else floor.sum(1, keepdims=True)
-    power = squares[:, :, line].sum(1)
-    above = floor + rounding[:, None, None] >= power[:, None, None]
-    p = (1 + above.sum((1, 2))) / (1 + math.prod(floor.shape[1:3]))
-    p_values.append(jnp.where(jnp.isnan(power), jnp.nan, p).astype(x.dtype))
-  return jnp.minimum(len(grid) * jnp.stack(p_values).min(0), 1)
+  # As the grid is a lattice, every line has as many neighbours.
+  reach = next(
+      (r for r in range(_FARTHEST, max(size) // 2)
+       if len(_neighbours(grid[0], size, period, r)) + 1
+       >= _NEEDED * len(grid)), max(*size, 2 * _FARTHEST) // 2)
+  near = [_neighbours(g, size, period, reach) for g in grid]
+  near = [np.unique(np.minimum(bins, mirrored[bins])) for bins in near]
+  widest = max(map(len, near))
+  lines = _flat(grid, size)
+
+  def p_value(line):
+    index, bins, count, real = line
+    floor = squares[:, :, bins]  # [N, 2, neighbours, C]
+    power = squares[:, :, index].sum(1)
+    stronger = lambda floor: (
+        (floor + rounding[:, None] >= power[:, None])
+        & (jnp.arange(widest) < count)[None, :, None]).sum(1)
+    above = jnp.where(
+        real, stronger(2 * floor[:, 0]) + stronger(2 * floor[:, 1]),
+        stronger(floor.sum(1)))
+    p = (1 + above) / (1 + jnp.where(real, 2, 1) * count)
+    return jnp.where(jnp.isnan(power), jnp.nan, p.astype(x.dtype))
+
+  # One line at a time: with a long period there are many, and many neighbours.
+  p_values = jax.lax.map(p_value, (
+      lines, np.stack([np.resize(bins, widest) for bins in near]),
+      np.array([len(bins) for bins in near]), lines == mirrored[lines]))
+  return jnp.minimum(len(grid) * p_values.min(0), 1)
 
 
 def _spectrum(x):
