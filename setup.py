@@ -9,8 +9,8 @@ ROOT = pathlib.Path(__file__).parent
 
 # The examples, studies and benchmarks: `make run`, `make bench`.
 EXPERIMENTS = [
-    'grain', 'jinja2', 'matplotlib', 'ml_collections', 'pillow', 'rich',
-    'scikit-image', 'scikit-learn',
+    'grain', 'imagecodecs', 'jinja2', 'matplotlib', 'ml_collections', 'pillow',
+    'rich', 'scikit-image', 'scikit-learn', 'tifffile',
 ]
 # What the benchmark compares with, beside lax and flax.
 PEERS = ['torch']

@@ -16,6 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
+from experiments.data import images
+
 TRAIN = ('astronaut', 'coffee', 'camera', 'brick', 'grass',
          'hubble_deep_field', 'stereo_motorcycle', 'china')
 TEST = ('chelsea', 'flower', 'gravel')
@@ -55,7 +57,7 @@ def load(name: str) -> np.ndarray:
   package, file_name = _FILES.get(name, ('skimage.data', f'{name}.png'))
   with (resources.files(package) / file_name).open('rb') as file:
     rgb = np.asarray(Image.open(file).convert('RGB'), np.float32) / 255
-  return rgb @ np.array([[.2126], [.7152], [.0722]], np.float32)
+  return images.luminance(rgb)
 
 
 def downsampled_pair(image: np.ndarray, scale: int) -> Pair:

@@ -20,14 +20,16 @@ def patch_spectrum(image: np.ndarray, period: int) -> np.ndarray:
   """The mean power spectrum of an image's patches, which overlap by half.
 
   Args:
-    image: [H, W] array, larger than 64 + period pixels.
+    image: [H, W] array, at least 2 periods large.
     period: in pixels.
 
   Returns:
     [size, size] power in dB, frequency zero at [0, 0], where size is the
-    multiple of 2 * period nearest to 64. A line of amplitude 1 has 0 dB.
+    multiple of 2 * period nearest to 64, as far as the image is large enough. A
+    line of amplitude 1 has 0 dB.
   """
-  size = round(_PATCH / (2 * period)) * 2 * period
+  size = 2 * period * min(
+      round(_PATCH / (2 * period)) or 1, min(image.shape) // (2 * period))
   patches = np.lib.stride_tricks.sliding_window_view(image, (size, size))
   power = _power(patches[::size // 2, ::size // 2])
   return 10 * np.log10(power.mean((0, 1)) + 1e-12)
@@ -82,7 +84,7 @@ def crops_and_spectra(images: Mapping[str, np.ndarray], *, top: int, left: int,
     crop, spectrum, close = axes[row:row + 3, column]
     crop.imshow(image[top:top + size, left:left + size], 'gray', vmin=0, vmax=1)
     crop.set_title(title)
-    _draw_spectrum(spectrum, patch_spectrum(image, period), period)
+    draw_spectrum(spectrum, patch_spectrum(image, period), period)
     edge = _REACH + .5
     close.imshow(around_grid_bins(image, period), 'RdBu_r', vmin=-20, vmax=20,
                  extent=(-edge, edge, edge, -edge))
@@ -98,8 +100,14 @@ def crops_and_spectra(images: Mapping[str, np.ndarray], *, top: int, left: int,
   return figure
 
 
-def _draw_spectrum(axes: Axes, power: np.ndarray, period: int) -> None:
-  """Draws a spectrum so that no grid bin is at an edge, and marks them."""
+def draw_spectrum(axes: Axes, power: np.ndarray, period: int) -> None:
+  """Draws a spectrum so that no grid bin is at an edge, and marks them.
+
+  Args:
+    axes: to draw in.
+    power: [size, size] power in dB, as `patch_spectrum` gives it.
+    period: in pixels.
+  """
   start = -1 / (2 * period) - .5 / len(power)
   axes.imshow(
       np.roll(power, len(power) // (2 * period), (0, 1)), 'magma', vmin=-110,

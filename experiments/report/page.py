@@ -84,7 +84,8 @@ def print_table(table: Table) -> None:
   """
   screen = table_lib.Table(title=table.caption, title_justify='left')
   for i, name in enumerate(table.columns):
-    screen.add_column(name, justify='right' if i else 'left')
+    screen.add_column(
+        name, justify='right' if i else 'left', overflow='fold')
   for row in table.rows:
     screen.add_row(*row)
   console.Console(markup=False).print(screen)

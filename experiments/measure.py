@@ -1,0 +1,210 @@
+"""Measures a periodic pattern, the symptom, on anybody's images.
+
+    python -m experiments.measure --images='photos/*.png' --period=2
+
+Prints a table, and writes it in full precision to OUT/measures.csv: a row for
+each channel (grey, or R, G, B and their luminance, of BT.709) of each image.
+Draws the spectra of photos/NAME.png in OUT/spectra/NAME.png.png. Level and
+p-value say how far the pattern stands out of the image's spectrum, and how
+likely chance alone does that; its rms amplitude is in 8-bit levels, that is in
+1/255 of white. Imaging is the rms of such patterns patch by patch, where also
+those count that cancel over the image. Photographs are not always free of
+patterns: demosaicing leaves some of period 2, and JPEG of period 8.
+
+Reads BMP, GIF, JPEG, PNG, TIFF and WebP of any depth; alpha is left out. White
+is the largest integer of a depth, and 1 for floats, which may go beyond [0, 1].
+An image smaller than 4 periods or 16 pixels, one with NaN, and a file that
+cannot be read as a whole are named and skipped.
+
+Ends with status 0 if all images were measured, and 1 otherwise: some were
+skipped, none matched, or a flag or the folder OUT is of no use.
+"""
+
+from collections.abc import Sequence
+import csv
+import functools
+import glob
+import os
+import pathlib
+import shlex
+import sys
+
+from absl import app
+from absl import flags
+from absl import logging
+import jax
+import numpy as np
+import rich.console
+import rich.progress
+
+from experiments import artifacts
+from experiments import workdir
+from experiments.data import images
+from experiments.report import page
+from experiments.report import spectra
+
+_PATCH = 16  # Pixels a side of the patches that `symptoms` looks at.
+# Heading and format of each of the `symptoms` on the screen.
+_MEASURES = {
+    'grid_level_db': ('level, dB', '.1f'), 'grid_p_value': ('p-value', '.2g'),
+    'grid_amplitude': ('amplitude', '.3f'), 'imaging': ('imaging', '.3f')}
+_TITLE = '{}\n{} dB, p-value {}\namplitude {}, imaging {}'
+
+
+def channels_of(pixels: np.ndarray) -> dict[str, np.ndarray]:
+  """Splits an image.
+
+  Args:
+    pixels: [H, W, C] float32 image, where C is 1 or 3.
+
+  Returns:
+    [H, W] arrays: 'grey', or 'R', 'G', 'B' and 'luminance'.
+  """
+  if pixels.shape[-1] == 1:
+    return {'grey': pixels[..., 0]}
+  return {**dict(zip('RGB', np.moveaxis(pixels, -1, 0), strict=True)),
+          'luminance': images.luminance(pixels)[..., 0]}
+
+
+def measure(channel: np.ndarray, period: int) -> list[float]:
+  """Measures one channel.
+
+  Args:
+    channel: [H, W] float32 array.
+    period: in pixels.
+
+  Returns:
+    Level, p-value, amplitude and imaging, as of `artifacts.symptoms`.
+
+  Raises:
+    images.ImageError: it is too small, or its values are too large.
+  """
+  height, width = channel.shape
+  smallest = max(4 * period, _PATCH)
+  if min(height, width) < smallest:
+    raise images.ImageError(
+        f'too small: {width}x{height}, needs at least {smallest}x{smallest}')
+  symptoms = _compiled(channel.shape, period)(channel[None, ..., None])
+  measures = [float(symptoms[name][0, 0]) for name in _MEASURES]
+  if not np.isfinite(measures).all():
+    raise images.ImageError('values too large to be squared in float32')
+  return measures
+
+
+@functools.lru_cache(maxsize=8)
+def _compiled(size, period):
+  """Compiles `symptoms`, and keeps a few sizes of many: memory is bounded."""
+  del size  # What the cache goes by.
+  return jax.jit(functools.partial(artifacts.symptoms, period=period))
+
+
+def run(patterns: Sequence[str], *, period: int, out: pathlib.Path) -> bool:
+  """Measures all images that match, one at a time, and writes the results.
+
+  Args:
+    patterns: of file names, where '**' stands for any folders. What is in the
+      folder of the spectra never matches.
+    period: in pixels.
+    out: folder for the results, made if need be.
+
+  Returns:
+    Whether all were measured, and none was skipped.
+
+  Raises:
+    workdir.RunError: a pattern matches no file.
+    OSError: the results cannot be written.
+  """
+  screen = rich.console.Console(stderr=True, markup=False, highlight=False)
+  folder = out / 'spectra'
+  paths = _find(patterns, folder)
+  base = os.path.commonpath(
+      [os.path.dirname(os.path.abspath(path)) for path in paths])
+  folder.mkdir(parents=True, exist_ok=True)
+  table = []
+  # Names that are no text are written as the bytes that they are.
+  with open(out / 'measures.csv', 'w', newline='', encoding='utf-8',
+            errors='surrogateescape') as file:
+    writer = csv.writer(file)
+    writer.writerow(
+        ['file', 'channel', 'width', 'height', 'depth', *_MEASURES])
+    for path in rich.progress.track(
+        paths, 'Measuring', console=screen, disable=not screen.is_terminal):
+      try:
+        pixels, depth = images.read(path)
+        channels = channels_of(pixels)
+        results = {name: measure(c, period) for name, c in channels.items()}
+      except images.ImageError as error:
+        screen.print(f'skipped {_plain(path)}: {error}', soft_wrap=True)
+        continue
+      height, width, _ = pixels.shape
+      for name, measures in results.items():
+        writer.writerow([path, name, width, height, depth, *measures])
+      inside = os.path.relpath(path, base)
+      caption = f'{_plain(inside)}\n{width}x{height}, {depth}'
+      cells = {name: _cells(measures) for name, measures in results.items()}
+      table.append([caption, '\n'.join(cells),
+                    *map('\n'.join, zip(*cells.values(), strict=True))])
+      target = folder / f'{inside}.png'
+      target.parent.mkdir(parents=True, exist_ok=True)
+      spectra.annotated_spectra(
+          pixels, {_TITLE.format(name, *cells[name]): c
+                   for name, c in channels.items()},
+          title=f'{caption}, period {period}', period=period).savefig(target)
+  page.print_table(page.Table(
+      f'Patterns of period {period}; amplitude and imaging in 8-bit levels',
+      ['image', 'channel', *(heading for heading, _ in _MEASURES.values())],
+      table))
+  screen.print(f'Measured {len(table)} of {len(paths)} images: {out}',
+               soft_wrap=True)
+  return len(table) == len(paths)
+
+
+def _find(patterns, folder):
+  """The matching files, sorted, without the spectra of an earlier run."""
+  own, found = folder.resolve(), set()
+  for pattern in patterns:
+    matches = {
+        path for path in glob.glob(pattern, recursive=True)
+        if not os.path.isdir(path)
+        and own not in pathlib.Path(path).resolve().parents}
+    if not matches:
+      raise workdir.RunError(f'--images matches no file: {pattern!r}')
+    found |= matches
+  return sorted(found)
+
+
+def _cells(measures):
+  return [f'{measure:{style}}' for measure, (_, style) in zip(
+      measures, _MEASURES.values(), strict=True)]
+
+
+def _plain(path):
+  """A file's name for screen and figure: whatever is in it, one plain line."""
+  return path if path.isascii() and path.isprintable() else ascii(path)[1:-1]
+
+
+def main(argv: list[str], patterns: list[str], period: int, out: str) -> int:
+  """Runs the command; its arguments are those of the command line."""
+  if argv[1:]:
+    raise app.UsageError(
+        f'unexpected arguments: {shlex.join(argv[1:])}; is the pattern of '
+        '--images in quotes?')
+  try:
+    complete = run(patterns, period=period, out=pathlib.Path(out))
+  except workdir.RunError as error:
+    sys.exit(f'error: {error}')
+  except OSError as error:
+    sys.exit(f'error: --out cannot be written: {error}')
+  return 0 if complete else 1
+
+
+if __name__ == '__main__':
+  _IMAGES = flags.DEFINE_multi_string(
+      'images', None, 'Which files: a pattern, in quotes, where ** stands for '
+      'any folders. Can be given several times.', required=True)
+  _PERIOD = flags.DEFINE_integer(
+      'period', 2, 'Of the pattern, in pixels.', lower_bound=2)
+  _OUT = flags.DEFINE_string(
+      'out', 'runs/measure', 'Folder for the results, made if need be.')
+  logging.set_verbosity(logging.WARNING)
+  app.run(lambda argv: main(argv, _IMAGES.value, _PERIOD.value, _OUT.value))
