@@ -21,20 +21,24 @@ def symptoms(images: jax.typing.ArrayLike,
   """Measures the pattern of a period.
 
   Args:
-    images: [N, H, W, C] images, at least 4 periods large.
+    images: [N, H, W, C] images, at least 4 periods and 16 pixels large.
     period: in pixels.
 
   Returns:
     [N, C] arrays by name: 'grid_level_db', how far the pattern stands out;
     'grid_p_value', of there being none; 'grid_amplitude', its rms in 8-bit
-    levels; and 'imaging', the rms of such patterns patch by patch, in 8-bit
+    levels; 'grid_rows', 'grid_columns' and 'grid_diagonals', what the amplitude
+    is made of; and 'imaging', the rms of such patterns patch by patch, in 8-bit
     levels, whether or not they cancel over the image.
   """
   images = jnp.asarray(images)
+  parts = spectrum.grid_energy(images, period, parts=True)
   return {
       'grid_level_db': spectrum.grid_level(images, period),
       'grid_p_value': spectrum.grid_test(images, period),
       'grid_amplitude': LEVELS * spectrum.grid_amplitude(images, period),
+      **{f'grid_{name}': LEVELS * jnp.sqrt(part)
+         for name, part in parts.items()},  # pyrefly: ignore
       'imaging': LEVELS * jnp.sqrt(
           spectrum.local_grid_energy(images, period)),
   }
@@ -52,19 +56,15 @@ def against_truth(image: jax.typing.ArrayLike, truth: jax.typing.ArrayLike,
   Returns:
     [1, 1] or [1] arrays by name: 'psnr_db', peak signal-to-noise ratio;
     'grid_share', the part of the mean squared error that is the pattern;
-    'excess_grid_energy', in squared 8-bit levels; 'grid_rows', 'grid_columns'
-    and 'grid_diagonals', what the amplitude is made of, in 8-bit levels; and
+    'excess_grid_energy', in squared 8-bit levels; and
     'log_spectral_distance_db' and 'high_frequency_bias_db'.
   """
   image, truth = jnp.asarray(image), jnp.asarray(truth)
-  parts = spectrum.grid_energy(image, period, parts=True)
   return {
       'psnr_db': -10 * jnp.log10(jnp.mean((image - truth)**2)),
       'grid_share': spectrum.grid_share(image, truth, period),
       'excess_grid_energy': LEVELS**2 * spectrum.excess_grid_energy(
           image, truth, period),
-      **{f'grid_{name}': LEVELS * jnp.sqrt(part)
-         for name, part in parts.items()},  # pyrefly: ignore
       'log_spectral_distance_db': spectrum.log_spectral_distance(image, truth),
       'high_frequency_bias_db': spectrum.high_frequency_bias(image, truth),
   }
@@ -96,7 +96,8 @@ def causes(upsampling: Callable[[jax.Array], jax.Array],
   dark = upsampling(jnp.zeros((1, 9, 9, means.size)))
   bias = dark[0, 4 * scale:5 * scale, 4 * scale:5 * scale, 0]
   phases = LEVELS * (
-      tconv.phase_gains(kernel, strides)[:, :, 0] @ means + bias)
+      (tconv.phase_gains(kernel, strides)[:, :, 0] * means[None, None]).sum(-1)
+      + bias)
   numbers = {
       'phase_nonuniformity': tconv.phase_nonuniformity(kernel, strides),
       'input_nonuniformity': tconv.phase_nonuniformity(kernel, strides, means),

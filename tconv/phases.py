@@ -103,9 +103,9 @@ def phase_nonuniformity(kernel: jax.Array, strides: int | Sequence[int],
   Args:
     kernel: [*K, C / groups, O] array.
     strides: one int or one for each axis.
-    means: [O] means of the input channels, for which h is formed. None takes
-      each pair of channels by itself, so that 0 means that there are no lines
-      for any input.
+    means: [O] means of the input channels, for which h is formed; the last two
+      axes of a Flax kernel must be swapped first. None takes each pair of
+      channels by itself, so that 0 means that there are no lines for any input.
     kernel_dilation: one int or one for each axis.
     feature_group_count: groups that the channels fall into; only matters with
       `means`.
@@ -117,12 +117,16 @@ def phase_nonuniformity(kernel: jax.Array, strides: int | Sequence[int],
     ValueError: an argument is illegal.
     AssertionError: the rank does not fit.
   """
-  gains = phase_gains(kernel, strides, kernel_dilation=kernel_dilation)
+  kernel = _checked(kernel)
+  wide = jnp.promote_types(kernel.dtype, jnp.float32)  # Squares fit into it.
+  gains = phase_gains(
+      kernel.astype(wide), strides, kernel_dilation=kernel_dilation)
   if means is not None:
-    gains = _weigh(gains, jnp.asarray(means, gains.dtype), feature_group_count)
+    gains = _weigh(gains, jnp.asarray(means, wide), feature_group_count)
   axes = tuple(range(gains.ndim - 2))
   power = (gains**2).mean(axes).sum()
-  return gains.var(axes).sum() / jnp.where(power == 0, 1, power)
+  rho = gains.var(axes).sum() / jnp.where(power == 0, 1, power)
+  return rho.astype(kernel.dtype)
 
 
 def phase_variance(kernel: jax.Array, strides: int | Sequence[int], *,
@@ -130,8 +134,8 @@ def phase_variance(kernel: jax.Array, strides: int | Sequence[int], *,
   """Sums the squared taps of each phase.
 
   Where these differ, the noise of the output is periodic, even if its mean is
-  not: summed over the input channels, this is the variance of the output at
-  each phase for white input of variance 1.
+  not: summed over the input channels of the group, this is the variance of the
+  output at each phase for white input of variance 1.
 
   Args:
     kernel: [*K, C / groups, O] array.
@@ -246,12 +250,13 @@ def equivalent_kernel(upsampler: Callable[[jax.Array], jax.Array],
 
   Args:
     upsampler: function from [N, *coarse, O] to [N, *(coarse * strides), C]
-      arrays, linear but for a bias, and the same at all positions away from the
-      border.
+      arrays of the default float dtype, linear but for a bias, and the same at
+      all positions away from the border.
     strides: the factor of each axis.
     channels: O.
     reach: coarse positions, on each side, that one position contributes to; it
-      is also the distance from the border at which it is read.
+      is also the distance from the border at which it is read. What lies beyond
+      is not seen: 4 are enough for kernels of 8 * strides taps.
 
   Returns:
     [*K, C, O] array with K = (2 * reach + 1) * strides.
@@ -263,6 +268,8 @@ def equivalent_kernel(upsampler: Callable[[jax.Array], jax.Array],
   if not isinstance(strides, Sequence):
     raise ValueError(f'strides must be a sequence of ints; got {strides!r}.')
   strides = geometry.per_axis('strides', strides, len(strides), 1)
+  [channels] = geometry.per_axis('channels', channels, 1, 1)
+  [reach] = geometry.per_axis('reach', reach, 1, 0)
   size = (2 * reach + 1,) * len(strides)
   each = np.arange(channels)
   dark = jnp.zeros((channels, *size, channels))
@@ -300,8 +307,10 @@ def _phases(kernel_size: geometry.Size, strides, kernel_dilation
 def _wrap(kernel: jax.Array, size: geometry.Size,
           positions: Sequence[np.ndarray]) -> jax.Array:
   """[*size, C, O] sums of the taps that share a position."""
-  wrapped = jnp.zeros((*size, *kernel.shape[-2:]), kernel.dtype)
-  return wrapped.at[np.ix_(*positions)].add(kernel)
+  wide = jnp.promote_types(kernel.dtype, jnp.float32)
+  wrapped = jnp.zeros((*size, *kernel.shape[-2:]), wide)
+  wrapped = wrapped.at[np.ix_(*positions)].add(kernel.astype(wide))
+  return wrapped.astype(kernel.dtype)
 
 
 def _weigh(gains: jax.Array, means: jax.Array, groups: int) -> jax.Array:
@@ -310,9 +319,10 @@ def _weigh(gains: jax.Array, means: jax.Array, groups: int) -> jax.Array:
   if means.shape != (channels,):
     raise ValueError(
         f'means must be [O] = [{channels}]; got shape {means.shape}.')
-  if not isinstance(groups, int) or groups < 1 or channels % groups:
+  [groups] = geometry.per_axis('feature_group_count', groups, 1, 1)
+  if channels % groups:
     raise ValueError(
-        'feature_group_count must be an int >= 1 that divides the kernel\'s '
-        f'{channels} input channels; got {groups!r}.')
-  weighted = jnp.einsum('...o,o->...o', gains, means)
+        'feature_group_count must divide the kernel\'s '
+        f'{channels} input channels; got {groups}.')
+  weighted = gains * means.reshape((1,) * len(rest) + (channels,))
   return weighted.reshape(*rest, groups, channels // groups).sum(-1)

@@ -270,7 +270,7 @@ def zero_order_hold(inputs: jax.Array,
     [N, *size, C] array.
 
   Raises:
-    ValueError: `scale` is illegal.
+    ValueError: `scale` is illegal, or the dtype of `inputs`.
     AssertionError: the rank does not fit.
 
   References:
@@ -278,6 +278,8 @@ def zero_order_hold(inputs: jax.Array,
     checkerboard artifacts in CNNs <https://arxiv.org/abs/2002.02117>`_, 2020.
   """
   inputs, window = _image(inputs, 'scale', scale)
+  if not jnp.issubdtype(inputs.dtype, jnp.inexact):
+    raise ValueError(f'inputs must be of a floating dtype; got {inputs.dtype}.')
   total = lax.reduce_window(
       inputs, inputs.dtype.type(0), lax.add, (1, *window, 1),
       (1,) * inputs.ndim, 'SAME')

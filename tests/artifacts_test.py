@@ -29,6 +29,10 @@ class SymptomsTest(absltest.TestCase):
     for name in ('grid_amplitude', 'imaging'):
       self.assertEqual(found[name].shape, (1, 1))
       np.testing.assert_allclose(found[name], 3, rtol=1e-4)
+    # A checkerboard is a diagonal line.
+    for part, expected in ('diagonals', 3), ('rows', 0), ('columns', 0):
+      np.testing.assert_allclose(
+          found[f'grid_{part}'], expected, atol=1e-3)
     self.assertGreater(found['grid_level_db'].item(), 40)
     self.assertLess(found['grid_p_value'].item(), .05)
 
@@ -51,19 +55,18 @@ class AgainstTruthTest(absltest.TestCase):
     self.assertAlmostEqual(found['psnr_db'], metrics.peak_signal_noise_ratio(
         truth, image, data_range=1), places=3)
     self.assertAlmostEqual(found['grid_share'], 1, places=4)
-    # A checkerboard is a diagonal line; the truth has a little of all three.
-    own = 255**2 * np.asarray(
-        tconv.spectrum.grid_energy(truth, 2, parts=True)['diagonals']).item()
+    # What the checkerboard adds, cross term and all.
+    energy = lambda x: 255**2 * tconv.grid_energy(x, 2).item()
     self.assertAlmostEqual(
-        found['grid_diagonals'], 2, delta=own**.5 + 1e-4)
-    self.assertLess(found['grid_rows'], .5)
-    self.assertLess(found['grid_columns'], .5)
-    self.assertAlmostEqual(
-        found['excess_grid_energy'],
-        found['grid_rows']**2 + found['grid_columns']**2
-        + found['grid_diagonals']**2 - 255**2 * np.asarray(
-            tconv.spectrum.grid_energy(truth, 2)).item(), places=2)
-    self.assertGreater(found['high_frequency_bias_db'], -.1)
+        found['excess_grid_energy'], energy(image) - energy(truth), places=2)
+
+  def test_spectra_are_the_images_over_the_truths(self):
+    truth = noise(1, 48, 48, 1)
+    found = artifacts.against_truth(2 * truth, truth, 3)  # Power times 4.
+    for name in ('log_spectral_distance_db', 'high_frequency_bias_db'):
+      np.testing.assert_allclose(found[name], 20 * np.log10(2), rtol=1e-4)
+    np.testing.assert_allclose(  # The error is the truth itself.
+        found['grid_share'], tconv.grid_share(2 * truth, truth, 3), rtol=1e-4)
 
   def test_the_truth_has_no_distance_to_itself(self):
     truth = noise(1, 24, 24, 1)
@@ -98,6 +101,9 @@ class CausesTest(parameterized.TestCase):
     np.testing.assert_allclose(
         numbers['phase_nonuniformity'],
         tconv.phase_nonuniformity(kernel, scale), rtol=1e-4)
+    variance = np.asarray(tconv.phase_variance(kernel, scale)).sum((-2, -1))
+    np.testing.assert_allclose(
+        numbers['variance_ratio'], variance.max() / variance.min(), rtol=1e-4)
     np.testing.assert_allclose(
         numbers['penalty'], tconv.checkerboard_penalty(kernel, scale),
         rtol=1e-4)

@@ -89,13 +89,14 @@ class ImportsTest(parameterized.TestCase):
 
 class ReadmeTest(parameterized.TestCase):
 
-  def test_the_example_runs(self):
+  def test_the_examples_run(self):
     text = (ROOT / 'README.md').read_text(encoding='utf-8')
-    [example] = re.findall(r'```python\n(.*?)```', text, re.DOTALL)
     names = {}
-    exec(example, names)
+    for example in re.findall(r'```python\n(.*?)```', text, re.DOTALL):
+      exec(example, names)
     self.assertEqual(names['x'].shape, (8, 32, 32, 128))
     self.assertEqual(names['gradient'].shape, (4, 4, 128, 256))
+    self.assertEqual(names['gains'].shape, (2, 2, 1, 64))
 
   def test_every_function_is_named(self):
     text = (ROOT / 'README.md').read_text(encoding='utf-8')

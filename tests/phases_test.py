@@ -196,6 +196,21 @@ class KernelTest(parameterized.TestCase):
     self.assertEqual(tconv.phase_nonuniformity(0 * kernel, 2), 0)
     self.assertEqual(tconv.checkerboard_penalty(kernel, 2), 9)
 
+  def test_nonuniformity_does_not_depend_on_scale(self):
+    kernel = np.float32(normal(3, 2, 2))
+    np.testing.assert_allclose(tconv.phase_nonuniformity(1e-6 * kernel, 2),
+                               tconv.phase_nonuniformity(kernel, 2), rtol=1e-5)
+
+  def test_nonuniformity_of_half_precision_does_not_overflow(self):
+    kernel = jnp.full((3, 3, 1, 1), 200, jnp.float16)
+    np.testing.assert_allclose(  # float16 has three digits.
+        tconv.phase_nonuniformity(kernel, 2), .19, rtol=1e-3)
+
+  def test_half_precision_adds_up_in_float32(self):
+    kernel = jnp.ones((601, 1, 1), jnp.bfloat16)
+    np.testing.assert_array_equal(  # Alone, bfloat16 ends at 256.
+        np.float32(tconv.phase_gains(kernel, 2)[:, 0, 0]), [300, 300])
+
   def test_padding_only_rotates(self):
     kernel = np.float32(normal(4, 3, 1, 1))
     gains = tconv.phase_gains(kernel, (2, 3))
@@ -223,7 +238,11 @@ class KernelTest(parameterized.TestCase):
       (dict(kernel_dilation=1.5), 'kernel_dilation must be .*1.5'),
       (dict(means=[1.]), r'means must be \[O\] = \[3\]; got shape \(1,\)'),
       (dict(means=[1.] * 3, feature_group_count=2),
-       "divides the kernel's 3 input channels; got 2"))
+       "must divide the kernel's 3 input channels; got 2"),
+      (dict(means=[1.] * 3, feature_group_count=-1),
+       'feature_group_count must .*-1'),
+      (dict(means=[1.] * 3, feature_group_count=1.),
+       'feature_group_count must .*1.0'))
   def test_errors_name_the_argument(self, changes, message):
     arguments = dict(kernel=np.ones((3, 1, 3), np.float32), strides=2)
     with self.assertRaisesRegex(ValueError, message):
@@ -356,8 +375,13 @@ class EquivalentKernelTest(parameterized.TestCase):
                         for s in shifts), 1e-4)
 
   def test_errors(self):
-    with self.assertRaisesRegex(ValueError, 'strides must be a sequence'):
-      tconv.equivalent_kernel(lambda y: y, 2, 1)
+    for arguments, options, message in (
+        ((2, 1), {}, 'strides must be a sequence'),
+        (((0,), 1), {}, 'strides must be .*0'),
+        (((2,), 2.5), {}, 'channels must be .*2.5'),
+        (((2,), 1), {'reach': -1}, 'reach must be .*-1')):
+      with self.assertRaisesRegex(ValueError, message):
+        tconv.equivalent_kernel(lambda y: y, *arguments, **options)
     with self.assertRaisesRegex(
         ValueError, r'enlarge size \(9,\) by \(2,\) to \(18,\); got \(9,\)'):
       tconv.equivalent_kernel(lambda y: y, (2,), 1)

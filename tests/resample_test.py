@@ -114,6 +114,8 @@ class ZeroOrderHoldTest(parameterized.TestCase):
   def test_a_wrong_scale_is_named(self):
     with self.assertRaisesRegex(ValueError, 'scale must be .*0'):
       tconv.zero_order_hold(np.ones((1, 4, 1)), 0)
+    with self.assertRaisesRegex(ValueError, 'inputs must be .*got uint8'):
+      tconv.zero_order_hold(np.ones((1, 4, 1), np.uint8), 2)
 
 
 class LearnedUpsamplingTest(parameterized.TestCase):

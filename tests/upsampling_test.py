@@ -65,7 +65,7 @@ class SmokeTest(absltest.TestCase):
     for row in self.rows:
       numbers = {name: value for name, value in row.items()
                  if isinstance(value, float)}
-      self.assertLen(numbers, 23)
+      self.assertLen(numbers, 26)
       self.assertTrue(all(map(math.isfinite, numbers.values())), row)
       self.assertBetween(row['psnr_db'], 2, 40)
       self.assertBetween(row['ssim'], -.1, 1)
@@ -190,7 +190,8 @@ class CheckTest(parameterized.TestCase):
 
   @parameterized.parameters(
       'transposed', 'transposed k', 'transposed k0', 'transposed k3 ', 'cubic',
-      'transposed k3 equal', 'sub-pixel icnr', 'bicubic+conv', '', 4)
+      'transposed k3 equal', 'transposed k17', 'sub-pixel icnr', 'bicubic+conv',
+      '', 4)
   def test_unknown_upsamplers_are_refused(self, name):
     config = config_lib.get_config()
     config.upsamplers = ('nearest', name)
@@ -209,7 +210,10 @@ class CheckTest(parameterized.TestCase):
       ('log_every', 0), ('patch_size', 0), ('patch_size', 151),
       ('figure.image', 'camera'), ('figure.top', 416), ('figure.left', -1),
       ('seeds', ()), ('seeds', ('a',)), ('seeds', (-1,)), ('upsamplers', ()),
-      ('penalty', 0.))
+      ('penalty', 0.), ('scales', (2, 2)), ('seeds', (1, 1)),
+      ('learning_rate', -1.), ('trunk.channels', 0),
+      ('trunk.kernel_sizes', (0,)), ('figure.size', 0),
+      ('figure.upsamplers', ('cubic',)))
   def test_useless_values_are_refused(self, field, value):
     config = config_lib.get_config()
     config.update_from_flattened_dict({field: value})
@@ -312,6 +316,20 @@ class NetworkTest(parameterized.TestCase):
     self.assertEqual(
         upsamplers.multiply_adds(name, network, 2), multiply_adds)
 
+  def test_costs_of_odd_scales(self):
+    # One fine position of three is a coarse one: 1 tap on each axis, else 2.
+    self.assertAlmostEqual(
+        upsamplers.multiply_adds('bilinear', self.network('bilinear', 3), 3),
+        (5 / 3)**2)
+
+  @parameterized.parameters('nearest', 'bilinear')
+  def test_resize_convolution_interpolates(self, method):
+    network = self.network(f'{method}+conv')
+    low = jax.random.uniform(jax.random.key(0), (1, 5, 6, 1))
+    np.testing.assert_array_equal(network(low), tconv.resize_conv(
+        network.features(low), network.upsampling.kernel[...], 2,
+        method=method))
+
 
 class LearnTest(absltest.TestCase):
 
@@ -371,13 +389,16 @@ class MeasureTest(absltest.TestCase):
                      upsampling_measures.measure(image, truth, 2))
 
   def test_a_checkerboard_has_a_level(self):
-    truth = photographs.load('flower')[:426, :640]
-    board = .01 * (-1)**np.indices(truth.shape[:2]).sum(0)
-    result = upsampling_measures.measure(
-        truth + board[..., None].astype(np.float32), truth, 2)
-    self.assertAlmostEqual(result['psnr_db'], 40, places=3)
-    self.assertGreater(result['grid_level_db'], 20)
-    self.assertLess(result['truth_grid_level_db'], 5)
+    truth = photographs.load('flower')[:426, :636]
+    for scale, tile in (2, [1, -1]), (3, [1, 1, -2]):
+      row, column = (np.resize(tile, size) for size in truth.shape[:2])
+      board = np.multiply.outer(row, column)
+      board = .01 * board / np.sqrt(np.mean(board**2))
+      result = upsampling_measures.measure(
+          truth + board[..., None].astype(np.float32), truth, scale)
+      self.assertAlmostEqual(result['psnr_db'], 40, places=2)
+      self.assertGreater(result['grid_level_db'], 20)
+      self.assertLess(result['truth_grid_level_db'], 5)
 
 
 class TablesTest(absltest.TestCase):
@@ -390,7 +411,8 @@ class TablesTest(absltest.TestCase):
         {'scale': 2, 'stage': 'trained', 'upsampler': name, 'seed': seed,
          'image': image, 'psnr_db': psnr + i, 'grid_level_db': level,
          'grid_amplitude': .25, 'ssim': .5, 'truth_grid_level_db': i,
-         'truth_grid_amplitude': .125}
+         'truth_grid_amplitude': .125, 'grid_p_value': .01 + .1 * i,
+         'truth_grid_p_value': .5, 'parameters': 7, 'multiply_adds': 9.}
         for (name, seed), (level, psnr) in numbers.items()
         for i, image in enumerate(IMAGES)]
     others = [{**row, 'scale': 3} for row in rows]
@@ -412,10 +434,47 @@ class TablesTest(absltest.TestCase):
         '-0.500 [-0.500, -0.500]', '0.000 [0.000, 0.000]'))
 
   def test_intervals_are_of_seeds_and_images(self):
-    cell = self.results().interval('transposed k4', 'psnr_db', 2)
-    expected = intervals.bootstrap([[30, 31, 32], [32, 33, 34]])
+    cell = self.results().interval('transposed k4', 'psnr_db')
+    self.assertEqual(cell, intervals.bootstrap([[30, 31, 32], [32, 33, 34]]))
+
+  def test_costs(self):
+    results = self.results()
+    table = upsampling_tables.costs(
+        results, {name: 1.25 + i for i, name in enumerate(results.names)})
     self.assertEqual(
-        cell, f'32.00 [{expected.low:.2f}, {expected.high:.2f}]')
+        [row[3:] for row in table.rows],
+        [('0 of 6', None, None, None), ('2 of 6', '7', '9', '1.2'),
+         ('2 of 6', '7', '9', '2.2')])
+    self.assertRegex(table.rows[1][1], r'^32\.00 \[3\d\.\d\d, 3\d\.\d\d\]$')
+    self.assertIsNone(table.rows[0][1])
+    self.assertEqual(table.rows[0][2], '1.0 [0.0, 2.0]')
+
+  def test_each_image_has_its_numbers(self):
+    table = upsampling_tables.by_image(self.results())
+    self.assertEqual(table.rows[:2], [
+        ('ground truth', None, '0.0', None, '1.0', None, '2.0'),
+        ('transposed k4', '31.00', '11.0', '32.00', '11.0', '33.00', '11.0')])
+
+  def test_every_measure_is_under_its_heading(self):
+    measures = upsampling_tables._COLUMNS
+    rows = [{'scale': 2, 'stage': 'trained', 'upsampler': 'n',
+             **{measure: float(i) for i, measure in enumerate(measures)}}
+            for _ in IMAGES]
+    table = upsampling_tables.every_measure(
+        upsampling_tables.Results(rows, 2), '')
+    headings = [heading for heading, _ in measures.values()]
+    self.assertSequenceEqual(table.columns, ['upsampler', *headings])
+    self.assertEqual([float(cell) for cell in table.rows[1][1:]],
+                     list(range(len(measures))))
+
+  def test_every_cure_has_its_plain_layer(self):
+    for cure in ('equal phases', 'repaired', 'penalty', 'hold'):
+      self.assertEqual(upsampling_tables._plain(f'transposed k4 {cure}'),
+                       ('transposed k4', cure))
+    self.assertEqual(
+        upsampling_tables._plain('sub-pixel ICNR'), ('sub-pixel', 'ICNR'))
+    self.assertEqual(
+        upsampling_tables._plain('nearest+conv'), ('nearest+conv', None))
 
 
 if __name__ == '__main__':

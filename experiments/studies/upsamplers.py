@@ -15,21 +15,19 @@ from flax import nnx
 import jax
 import jax.numpy as jnp
 import ml_collections
+import numpy as np
 
 import tconv
 from tconv import initializers
 
-# Interpolations, and how many coarse positions make a fine one.
-BASELINES = {'nearest': 1, 'bilinear': 4, 'bicubic': 16}
-REPAIRED = ' repaired'
-NAMES = (
-    f'{", ".join(BASELINES)}, transposed k4 (or of another size), '
-    'transposed k4 equal phases, transposed k4 repaired, transposed k4 '
-    'penalty, transposed k4 hold, sub-pixel, sub-pixel ICNR, nearest+conv, '
-    'bilinear+conv')
-_TRANSPOSED = re.compile(
-    r'transposed k([1-9]\d*)( equal phases| repaired| penalty| hold)?')
+BASELINES = ('nearest', 'bilinear', 'bicubic')
+CURES = ('equal phases', 'repaired', 'penalty', 'hold')
 _OTHERS = ('sub-pixel', 'sub-pixel ICNR', 'nearest+conv', 'bilinear+conv')
+_LARGEST = 16  # Taps: as far as `tconv.equivalent_kernel` sees at x2.
+NAMES = ', '.join((
+    *BASELINES, f'transposed kK with a K up to {_LARGEST}',
+    *(f'transposed kK {cure}' for cure in CURES), *_OTHERS))
+_TRANSPOSED = re.compile(rf'transposed k([1-9]\d*)(?: ({"|".join(CURES)}))?')
 
 # Equal for equal arguments, so that equal networks are compiled once.
 _bind = functools.cache(functools.partial)
@@ -44,8 +42,9 @@ def is_known(name: str) -> bool:
   Returns:
     Whether it is one of `BASELINES`, or can be learned.
   """
+  match = _TRANSPOSED.fullmatch(str(name))
   return (name in BASELINES or name in _OTHERS
-          or bool(_TRANSPOSED.fullmatch(str(name))))
+          or match is not None and int(match[1]) <= _LARGEST)
 
 
 def fits(name: str, scale: int) -> bool:
@@ -134,8 +133,8 @@ def upsampling_layer(name: str, channels: int, scale: int,
   return Layer(
       _bind(tconv.conv_transpose, strides=scale),
       (size, size, 1, channels), rngs=rngs, in_axis=-1,
-      constraint=equalize if cure == ' equal phases' else None,
-      after=hold if cure == ' hold' else None)
+      constraint=equalize if cure == 'equal phases' else None,
+      after=hold if cure == 'hold' else None)
 
 
 class Network(nnx.Module):
@@ -203,10 +202,12 @@ def multiply_adds(name: str, network: Network, scale: int) -> float:
     coarse position that makes a fine one (copies none), a moving average one
     for each pixel that is averaged.
   """
-  interpolation = BASELINES.get(name.removesuffix('+conv'), 0)
-  interpolation *= interpolation > 1
+  method, interpolation = name.removesuffix('+conv'), 0.
+  if method in BASELINES and method != 'nearest':
+    taps = tconv.interpolation_kernel((scale, scale), method=method)
+    interpolation = np.count_nonzero(np.abs(taps) > 1e-12) / scale**2
   if name in BASELINES:
-    return float(interpolation)
+    return interpolation
   trunk = sum(layer.kernel[...].size for layer in network.trunk) / scale**2
   kernel = network.upsampling.kernel[...]
   if name.endswith('+conv'):

@@ -49,13 +49,22 @@ def check(config: ml_collections.ConfigDict) -> None:
   require(all(any(upsamplers.fits(name, scale) for name in names)
               for scale in config.scales), 'upsamplers',
           'some whose kernels are as large as the scales')
-  require(config.penalty > 0, 'penalty', 'above 0')
-  for field in ('num_steps', 'batch_size', 'log_every'):
+  for field in ('scales', 'seeds'):
+    require(len(set(config[field])) == len(config[field]), field,
+            'different numbers')
+  for field in ('penalty', 'learning_rate'):
+    require(config[field] > 0, field, 'above 0')
+  require(whole(config.trunk.kernel_sizes, 1), 'trunk.kernel_sizes',
+          'whole numbers of at least 1')
+  for field in ('num_steps', 'batch_size', 'log_every', 'trunk.channels',
+                'figure.size'):
     require(config[field] >= 1, field, 'at least 1')
   largest = photographs.SMALLEST // max(config.scales)
   require(1 <= config.patch_size <= largest, 'patch_size', f'1 to {largest}')
   require(config.figure.image in photographs.TEST, 'figure.image',
           f'one of {", ".join(photographs.TEST)}')
+  require(all(map(upsamplers.is_known, config.figure.upsamplers)),
+          'figure.upsamplers', f'any of {upsamplers.NAMES}')
   for field, size in zip(('figure.top', 'figure.left'),
                          photographs.load(config.figure.image).shape):
     # Images are cropped to a multiple of the scale.
@@ -132,7 +141,7 @@ def stages(name: str, seed: int | None, scale: int, learned: Callable
     yield 'fixed', upsamplers.Network(name, ml_collections.ConfigDict(), scale,
                                       nnx.Rngs(0))
     return
-  source = name.removesuffix(upsamplers.REPAIRED)
+  source = name.removesuffix(' repaired')
   for stage, network in zip(('untrained', 'trained'), learned(source, seed)):
     yield stage, network if source == name else upsamplers.repair(
         network, scale)

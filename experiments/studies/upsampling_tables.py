@@ -9,12 +9,12 @@ import numpy as np
 from experiments import intervals
 from experiments.data import photographs
 from experiments.report import page
+from experiments.studies import upsamplers
 
 TRUTH = 'ground truth'
 _INTERVALS = (
     'In brackets: 95 % bootstrap intervals over seeds and images. Images '
     'differ much in PSNR; the table of cures does not suffer from that.')
-_CURES = ('equal phases', 'repaired', 'penalty', 'hold')
 _COLUMNS = {  # Of the table of all measures: headings and decimals.
     'psnr_db': ('PSNR, dB', 2), 'ssim': ('SSIM', 4),
     'grid_level_db': ('grid level, dB', 1),
@@ -55,21 +55,20 @@ class Results:
     flat = [row[measure] for row in self.rows if row['upsampler'] == name]
     return np.reshape(flat, (-1, len(photographs.TEST)))
 
-  def has(self, name: str, measure: str) -> bool:
-    return name != TRUTH or f'truth_{measure}' in self.rows[0]
+  def interval(self, name: str, measure: str) -> intervals.Interval | None:
+    """Mean over seeds and images; None where the truth has no such measure."""
+    if name == TRUTH and f'truth_{measure}' not in self.rows[0]:
+      return None
+    return intervals.bootstrap(self.values(name, measure))
 
   def cell(self, name: str, measure: str, decimals: int) -> str | None:
-    if not self.has(name, measure):
-      return None
-    return f'{self.values(name, measure).mean():z.{decimals}f}'
-
-  def interval(self, name: str, measure: str, decimals: int) -> str | None:
-    if not self.has(name, measure):
-      return None
-    return _write(intervals.bootstrap(self.values(name, measure)), decimals)
+    interval = self.interval(name, measure)
+    return None if interval is None else f'{interval.mean:z.{decimals}f}'
 
 
-def _write(interval: intervals.Interval, decimals: int) -> str:
+def _write(interval: intervals.Interval | None, decimals: int) -> str | None:
+  if interval is None:
+    return None
   mean, low, high = (f'{value:z.{decimals}f}' for value in interval)
   return f'{mean} [{low}, {high}]'
 
@@ -121,7 +120,7 @@ def _plain(name: str) -> tuple[str, str | None]:
   """The plain layer that an upsampler is to be compared with, and the cure."""
   if name == 'sub-pixel ICNR':
     return 'sub-pixel', 'ICNR'
-  for cure in _CURES:
+  for cure in upsamplers.CURES:
     if name.endswith(f' {cure}'):
       return name.removesuffix(f' {cure}'), cure
   return name, None
@@ -141,8 +140,8 @@ def costs(results: Results, timings: Mapping[str, float]) -> page.Table:
   for name in (TRUTH, *results.names):
     sure = results.values(name, 'grid_p_value').ravel() < .05
     rows.append((
-        name, results.interval(name, 'psnr_db', 2),
-        results.interval(name, 'grid_level_db', 1),
+        name, _write(results.interval(name, 'psnr_db'), 2),
+        _write(results.interval(name, 'grid_level_db'), 1),
         f'{sure.sum()} of {sure.size}',
         results.cell(name, 'parameters', 0),
         results.cell(name, 'multiply_adds', 0),
@@ -163,8 +162,8 @@ def by_image(results: Results) -> page.Table:
     Means over seeds.
   """
   cells = lambda name: (
-      f'{results.values(name, measure).mean(0)[i]:z.{decimals}f}'
-      if results.has(name, measure) else None
+      None if results.interval(name, measure) is None
+      else f'{results.values(name, measure).mean(0)[i]:z.{decimals}f}'
       for i in range(len(photographs.TEST))
       for measure, decimals in (('psnr_db', 2), ('grid_level_db', 1)))
   return page.Table(
