@@ -1,25 +1,26 @@
-"""Learned x2 upsamplers against interpolation, and the grids they paint.
+"""Learned upsamplers against interpolation, the grids they paint, and cures.
 
     python -m experiments.main --config=configs/upsampling.py \
         --workdir=runs/upsampling
 
-Takes about a minute and a half on two cores, and gives, as means over the test
-images (chelsea, flower, gravel):
+Takes about five minutes on two cores, and gives, as means over the test images
+(chelsea, flower, gravel), among others:
 
-    upsampler       PSNR, dB   grid level at period 2, dB
-    ground truth                -0.5
-    nearest          29.74     -11.7
-    bilinear         30.47     -28.9
-    bicubic          31.61     -28.8
-    transposed k3    32.62      11.9
-    transposed k4    32.66      14.8
-    sub-pixel        32.67       8.4
-    nearest+conv     32.64     -13.7
+    upsampler                    PSNR, dB   grid level at period 2, dB
+    ground truth                            -0.5
+    bicubic                      31.61     -28.8
+    transposed k4                32.66      14.8
+    transposed k4 equal phases   32.63     -10.7
+    transposed k4 repaired       31.89     -11.4
+    transposed k4 hold           32.67     -12.8
+    sub-pixel                    32.65       9.9
+    nearest+conv                 32.64     -13.7
 
-With another seed, or other roundings, PSNR moved by at most .1 dB and grid
-levels by at most 3.
+`configs/upsampling.py:full` runs three seeds at x2, x3 and x4 in about an hour:
+docs/upsampling.md has its tables. With another seed, PSNR moves by about .1 dB
+and grid levels by several dB.
 
-`configs/upsampling.py:smoke` is the same in seconds, to try that all works.
+`configs/upsampling.py:smoke` is the same in a minute, to try that all works.
 """
 
 import ml_collections

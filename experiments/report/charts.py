@@ -114,6 +114,8 @@ def radial_spectra(spectra: Mapping[str, np.ndarray], truth: np.ndarray, *,
     axes.plot(frequency, 10 * np.log10(ratio), label=name)
   axes.set(xlabel='distance from frequency zero, cycles per pixel',
            ylabel='power over that of the truth, dB', xlim=(0, .72))
+  # What an upsampler cancels altogether would flatten all others.
+  axes.set_ylim(bottom=max(axes.get_ylim()[0], -60))
   # Each grid bin has mirror images in the same annulus.
   bins = list(itertools.combinations_with_replacement(
       range(period // 2 + 1), 2))[1:]
