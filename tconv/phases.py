@@ -39,6 +39,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tconv import geometry
+from tconv import sharding
 
 
 def overlap_count(kernel_size: int | Sequence[int],
@@ -216,7 +217,9 @@ def equalize_phases(kernel: jax.Array, strides: int | Sequence[int], *,
   gains = _wrap(kernel, strides, phases)
   excess = gains - gains.mean(tuple(range(gains.ndim - 2)), keepdims=True)
   excess /= jnp.asarray(counts, kernel.dtype)[..., None, None]
-  return kernel - excess[np.ix_(*phases)]
+  return sharding.automatic(
+      lambda kernel, excess: kernel - excess[np.ix_(*phases)],
+      jax.typeof(kernel).sharding.spec, kernel, excess)
 
 
 def checkerboard_penalty(kernel: jax.Array, strides: int | Sequence[int], *,
@@ -308,9 +311,14 @@ def _wrap(kernel: jax.Array, size: geometry.Size,
           positions: Sequence[np.ndarray]) -> jax.Array:
   """[*size, C, O] sums of the taps that share a position."""
   wide = jnp.promote_types(kernel.dtype, jnp.float32)
-  wrapped = jnp.zeros((*size, *kernel.shape[-2:]), wide)
-  wrapped = wrapped.at[np.ix_(*positions)].add(kernel.astype(wide))
-  return wrapped.astype(kernel.dtype)
+
+  def wrap(kernel):
+    wrapped = jnp.zeros((*size, *kernel.shape[-2:]), wide)
+    wrapped = wrapped.at[np.ix_(*positions)].add(kernel.astype(wide))
+    return wrapped.astype(kernel.dtype)
+
+  channels = jax.typeof(kernel).sharding.spec[-2:]
+  return sharding.automatic(wrap, (*[None] * len(size), *channels), kernel)
 
 
 def _weigh(gains: jax.Array, means: jax.Array, groups: int) -> jax.Array:

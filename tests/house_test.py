@@ -28,7 +28,7 @@ ORDER = (
 )
 # These measure kernels and images, and know nothing of how they are made.
 MEASURES = (
-    ('tconv.geometry',),
+    ('tconv.geometry', 'tconv.sharding'),
     ('tconv.phases', 'tconv.spectrum.images', 'tconv.initializers'),
     ('tconv.spectrum.grid', 'tconv.spectrum.lines', 'tconv.spectrum.radial'),
     ('tconv.spectrum',),

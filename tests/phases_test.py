@@ -329,6 +329,30 @@ class CureTest(parameterized.TestCase):
       self.assertEqual(tconv.frequency_response(kernel, 2).dtype, jnp.complex64)
 
 
+class ShardingTest(parameterized.TestCase):
+
+  @parameterized.parameters('O', 'C', 'both')
+  def test_channels_may_be_sharded_explicitly(self, which):
+    kernel = jnp.float32(normal(3, 4, 2, 4))
+    functions = (tconv.phase_gains, tconv.phase_variance, tconv.equalize_phases,
+                 tconv.phase_nonuniformity, tconv.checkerboard_penalty)
+    expected = [function(kernel, 2) for function in functions]
+    spec = {'O': (None, 'b'), 'C': ('a', None), 'both': ('a', 'b')}[which]
+    explicit = (jax.sharding.AxisType.Explicit,) * 2
+    with jax.set_mesh(jax.make_mesh((2, 2), ('a', 'b'), explicit)):
+      sharded = jax.sharding.reshard(
+          kernel, jax.sharding.PartitionSpec(None, None, *spec))
+      for function, value in zip(functions, expected):
+        result = jax.jit(function, static_argnums=1)(sharded, 2)
+        np.testing.assert_allclose(result, value, rtol=1e-5, atol=1e-6)
+        if result.ndim:  # The channels stay where they are.
+          self.assertEqual(tuple(jax.typeof(result).sharding.spec[-2:]), spec)
+      slope = jax.grad(lambda w: tconv.checkerboard_penalty(w, 2))(sharded)
+    np.testing.assert_allclose(
+        slope, jax.grad(lambda w: tconv.checkerboard_penalty(w, 2))(kernel),
+        rtol=1e-5, atol=1e-6)
+
+
 class EquivalentKernelTest(parameterized.TestCase):
 
   @parameterized.product(scale=(2, 3), n=(1, 2))
