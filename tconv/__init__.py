@@ -32,5 +32,6 @@ from tconv.spectrum import local_grid_energy
 from tconv.spectrum import log_spectral_distance
 from tconv.spectrum import phase_means
 from tconv.spectrum import radial_spectrum
+from tconv.tuning import tune
 
 __version__ = '0.1.0'

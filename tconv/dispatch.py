@@ -6,6 +6,7 @@ gives its convolution, and in the other its kernel gradient.
 """
 
 from collections.abc import Callable
+import math
 
 import jax
 
@@ -13,6 +14,7 @@ from tconv.forms import lax as lax_form
 from tconv.forms import matrix
 from tconv.forms import overlap_add
 from tconv.forms import polyphase
+from tconv.forms import taps
 from tconv.forms import vjp
 from tconv.forms import zero_insertion
 from tconv.geometry import Geometry
@@ -24,34 +26,59 @@ FORMS = {
     'zero_insertion': zero_insertion,
     'polyphase': polyphase,
     'overlap_add': overlap_add,
+    'taps': taps,
 }
 METHODS = (*FORMS, 'auto')
+# One product for each tap is a long program; this many compile in a second.
+_MANY_TAPS = 64
 
 
-def choose(operation: str, geometry: Geometry, platform: str) -> str:
+def choose(operation: str, geometry: Geometry, shapes: tuple, platform: str
+           ) -> str:
   """The form that `auto` stands for.
 
   Accelerators have fast convolutions of their own, as long as the kernel's
-  gradient is that of an ordinary convolution. On a CPU, XLA is quick only at
-  ordinary convolutions: with zeros between the inputs, or for the kernel's
-  gradient with groups, one matmul with all patches is faster by far. At stride
-  1 there are no zeros. The evidence is in `make bench` and in CHANGELOG.md.
+  gradient is that of an ordinary convolution (reasoned, not measured). On a
+  CPU, XLA multiplies matrices as fast as anybody and is slow at most else. The
+  measurements behind this are in docs/benchmarks/cpu.md.
 
   Args:
     operation: 'conv', 'conv_transpose' or 'conv_kernel_grad'.
     geometry: sizes that relate the arrays.
+    shapes: those of the two operands, as in `trilinear.contract`.
     platform: 'cpu' or 'accelerator'.
 
   Returns:
     A key of `FORMS`.
   """
-  strided = any(s > 1 for s in geometry.strides)
+  if platform != 'cpu':
+    return 'lax' if operation == 'conv_transpose' else 'vjp'
+  (batch, *_, last), others = shapes
+  groups = geometry.feature_group_count
+  coarse = others[-1] // groups  # Channels of a group, on either side.
+  fine = others[-2] if operation == 'conv_transpose' else last // groups
+  stride = math.prod(geometry.strides)
+  taps = math.prod(geometry.kernel_size)
+  overlap = taps / stride  # Patches that meet at a fine position.
+
+  if groups > 1:  # XLA is slow at these, hundreds of times at kernel gradients.
+    if operation == 'conv_transpose' and stride > 1:
+      return 'overlap_add' if coarse == 1 else 'polyphase'
+    dense = operation == 'conv' and fine * coarse > 1
+    return 'polyphase' if dense or taps > _MANY_TAPS else 'taps'
+  if stride * fine >= 16 * coarse:  # Patches of the coarse grid are far less.
+    return 'polyphase'
   if operation == 'conv_transpose':
-    return 'overlap_add' if platform == 'cpu' and strided else 'lax'
-  if operation == 'conv_kernel_grad' and platform == 'cpu':
-    grouped = geometry.feature_group_count > 1
-    return 'overlap_add' if strided or grouped else 'vjp'
-  return 'vjp'
+    return 'overlap_add' if stride > 1 else 'lax'
+  if operation == 'conv':
+    even = all(k % s == 0 for k, s in zip(
+        geometry.kernel_size, geometry.strides))
+    return 'overlap_add' if even and overlap <= 4 else 'vjp'
+  if geometry.num_axes < 3 and (overlap > 4 or fine <= 4):
+    return 'vjp'
+  few = isinstance(batch, int) and (
+      batch * math.prod(geometry.coarse_size) < 512)
+  return 'overlap_add' if few or taps > _MANY_TAPS else 'taps'
 
 
 def implementation(operation: str, method: str) -> Callable[..., jax.Array]:

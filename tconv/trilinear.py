@@ -37,6 +37,7 @@ from jax.sharding import PartitionSpec
 import numpy as np
 
 from tconv import dispatch
+from tconv import recordings
 from tconv import sharding
 from tconv.geometry import Geometry
 
@@ -85,7 +86,12 @@ def _compute(lhs, rhs, *, operation, geometry, precision, dtype, method,
              platform):
   """What a primitive stands for, in terms of other JAX operations."""
   if method == 'auto':
-    method = dispatch.choose(operation, geometry, platform)
+    contraction = recordings.Contraction(
+        operation, (lhs.shape, rhs.shape), (lhs.dtype, rhs.dtype), geometry,
+        precision, dtype)
+    method = (recordings.form(contraction, platform)
+              or dispatch.choose(operation, geometry, contraction.shapes,
+                                 platform))
   with jax.numpy_dtype_promotion('standard'):  # A cotangent may be wider.
     operand = jnp.promote_types(lhs.dtype, rhs.dtype)
     accumulator = jnp.promote_types(operand, dtype)

@@ -17,13 +17,14 @@ MODULES = sorted((ROOT / 'tconv').rglob('*.py'))
 # What a module may import, lowest first: only what stands in an earlier row.
 ORDER = (
     ('tconv.geometry', 'tconv.sharding'),
-    ('tconv.forms.layout', 'tconv.forms.patches'),
+    ('tconv.forms.layout', 'tconv.forms.patches', 'tconv.forms.rows'),
     ('tconv.forms.matrix', 'tconv.forms.vjp', 'tconv.forms.lax',
-     'tconv.forms.zero_insertion', 'tconv.forms.polyphase',
-     'tconv.forms.overlap_add', 'tconv.forms'),
+     'tconv.forms.zero_insertion', 'tconv.forms.overlap_add', 'tconv.forms'),
+    ('tconv.forms.polyphase', 'tconv.forms.taps'),  # They build on others.
     ('tconv.dispatch',),
+    ('tconv.recordings',),
     ('tconv.trilinear', 'tconv.arguments'),
-    ('tconv.operations',),
+    ('tconv.operations', 'tconv.tuning'),
     ('tconv.resample',),
 )
 # These measure kernels and images, and know nothing of how they are made.

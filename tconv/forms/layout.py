@@ -1,5 +1,7 @@
 """Where the channels of arrays and kernels stand."""
 
+from collections.abc import Sequence
+
 import jax
 from jax import lax
 import jax.numpy as jnp
@@ -32,3 +34,18 @@ def swap_channels(kernel: jax.Array, groups: int) -> jax.Array:
 def flip(kernel: jax.Array) -> jax.Array:
   """Reverses the spatial axes of a [*K, I, O] kernel."""
   return lax.rev(kernel, tuple(range(kernel.ndim - 2)))
+
+
+def zeros(shape: Sequence[int], dtype, *, like: jax.Array) -> jax.Array:
+  """Zeros that vary over the devices of `jax.shard_map` as another array does.
+
+  Args:
+    shape: of the result.
+    dtype: of the result.
+    like: the array that the result will be added to, or replaced with.
+
+  Returns:
+    array of `shape`.
+  """
+  return lax.pcast(jnp.zeros(shape, dtype),
+                   tuple(jax.typeof(like).mat.varying), to='varying')

@@ -1,21 +1,46 @@
 """Patches of the fine grid, one for every coarse position."""
 
 import functools
-import math
+import itertools
 
 import jax
 from jax import lax
 import jax.numpy as jnp
+import numpy as np
 
 from tconv.geometry import Geometry
+
+
+def extract(x: jax.Array, geometry: Geometry) -> jax.Array:
+  """Copies out the patch that each coarse position sees (im2col).
+
+  Args:
+    x: [N, *fine, C] array.
+    geometry: sizes that relate the two grids, with no negative padding.
+
+  Returns:
+    [N, *coarse, *K, C] array; zero beyond the fine grid.
+  """
+  n = geometry.num_axes
+  x = lax.pad(x, jnp.zeros((), x.dtype), (
+      (0, 0, 0), *((lo, hi, 0) for lo, hi in geometry.padding), (0, 0, 0)))
+  for axis in range(n):  # Each fine axis becomes a coarse one and one of taps.
+    reach = (
+        np.arange(geometry.coarse_size[axis])[:, None] * geometry.strides[axis]
+        + np.arange(geometry.kernel_size[axis]) * geometry.dilation[axis])
+    x = jnp.take(x, reach, axis=1 + 2 * axis, mode='clip')
+  x = x.transpose(0, *range(1, 2 * n, 2), *range(2, 2 * n + 1, 2), 2 * n + 1)
+  # Written axis by axis. Merged with a reshape into a matrix, XLA would find
+  # each element's place by divisions.
+  return lax.optimization_barrier(x)
 
 
 def overlap(patches: jax.Array, geometry: Geometry) -> jax.Array:
   """Lays patches over the fine grid and adds where they meet (col2im).
 
-  Patch `i` covers the fine positions `i * s + k * d - low` for its taps `k`.
-  Taps `s` apart fall on the same phase of the grid, so each axis is a sum of a
-  few shifted copies, ceil(k_eff / s) of them, and one interleaving.
+  Up to s neighbouring taps of all patches cover the grid without meeting each
+  other. So the result is a sum of a few shifted layers, ceil(k / s) of them on
+  each axis, or k if the kernel is dilated; and it is written once.
 
   Args:
     patches: [N, *coarse, *K, C] array.
@@ -24,36 +49,32 @@ def overlap(patches: jax.Array, geometry: Geometry) -> jax.Array:
   Returns:
     [N, *fine, C] array.
   """
-  for axis in reversed(range(geometry.num_axes)):
-    patches = _overlap_axis(patches, geometry, axis)
-  return patches
-
-
-def _overlap_axis(patches: jax.Array, geometry: Geometry,
-                  axis: int) -> jax.Array:
-  """[N, *coarse[:a + 1], *K[:a + 1], *fine[a + 1:], C], one axis further."""
-  stride = geometry.strides[axis]
-  low, _ = geometry.padding[axis]
-  fine, coarse = geometry.fine_size[axis], geometry.coarse_size[axis]
-  taps = geometry.kernel_size[axis]
-  effective = geometry.effective_kernel_size[axis]
-  shifts = -(-effective // stride)
-  # Bring the axis next to its taps: [before, coarse, taps, after].
-  patches = jnp.moveaxis(patches, axis + 1, 2 * axis + 1)
-  before, after = patches.shape[:2 * axis + 1], patches.shape[2 * axis + 3:]
-  patches = patches.reshape(math.prod(before), coarse, taps, math.prod(after))
+  n = geometry.num_axes
   zero = jnp.zeros((), patches.dtype)
-  patches = lax.pad(patches, zero, (
-      (0, 0, 0), (0, 0, 0),
-      (0, shifts * stride - effective, geometry.dilation[axis] - 1),
-      (0, 0, 0)))
-  total = functools.reduce(jnp.add, (
-      lax.pad(patches[:, :, m * stride:(m + 1) * stride], zero,
-              ((0, 0, 0), (m, shifts - 1 - m, 0), (0, 0, 0), (0, 0, 0)))
-      for m in range(shifts)))
-  length = (coarse + shifts - 1) * stride
-  total = total.reshape(math.prod(before), length, math.prod(after))
-  total = lax.pad(total, zero, (
-      (0, 0, 0), (-low, fine + low - length, 0), (0, 0, 0)))
-  return total.reshape(*before, fine, *after)
+  sizes = tuple(
+      c * s for c, s in zip(geometry.coarse_size, geometry.strides))
 
+  def layer(firsts):
+    """The taps from `firsts` on of all patches, side by side on the grid."""
+    taps = patches[(slice(None),) * (n + 1) + tuple(
+        slice(first, first + step) for first, step in zip(firsts, steps))]
+    taps = lax.pad(taps, zero, (
+        *((0, 0, 0),) * (n + 1),
+        *((0, s - t, 0) for s, t in zip(
+            geometry.strides, taps.shape[n + 1:-1])),
+        (0, 0, 0)))
+    taps = taps.transpose(
+        0, *(axis for i in range(n) for axis in (1 + i, n + 1 + i)), 2 * n + 1)
+    taps = taps.reshape(taps.shape[0], *sizes, taps.shape[-1])
+    starts = (first * d - lo for first, d, (lo, _) in zip(
+        firsts, geometry.dilation, geometry.padding))
+    return lax.pad(taps, zero, (
+        (0, 0, 0),
+        *((start, fine - size - start, 0) for start, fine, size in zip(
+            starts, geometry.fine_size, sizes)),
+        (0, 0, 0)))
+
+  steps = tuple(s if d == 1 else 1 for s, d in zip(
+      geometry.strides, geometry.dilation))
+  return functools.reduce(jnp.add, map(layer, itertools.product(*(
+      range(0, k, step) for k, step in zip(geometry.kernel_size, steps)))))

@@ -10,7 +10,6 @@ from collections.abc import Callable
 
 import jax
 from jax import lax
-import jax.numpy as jnp
 
 from tconv.forms import layout
 from tconv.geometry import Geometry
@@ -97,6 +96,5 @@ def pull_back(function: Callable[[jax.Array], jax.Array],
   # A linear function has the same pullback everywhere, so also at zero. Inside
   # `jax.shard_map` that zero must vary as the cotangent does, or its pullback
   # would be summed over the devices.
-  origin = lax.pcast(jnp.zeros(shape, cotangent.dtype),
-                     tuple(jax.typeof(cotangent).mat.varying), to='varying')
+  origin = layout.zeros(shape, cotangent.dtype, like=cotangent)
   return jax.vjp(function, origin)[1](cotangent)[0]

@@ -1,0 +1,80 @@
+"""Blocks of rows: the same results, and a buffer that stays bounded."""
+
+from unittest import mock
+
+from absl.testing import absltest
+from absl.testing import parameterized
+import hypothesis
+from hypothesis import strategies as st
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tconv import geometry as geometry_lib
+from tconv import trilinear
+from tconv.forms import overlap_add
+from tconv.forms import rows
+from tests import agreement_test
+
+
+class BlocksTest(parameterized.TestCase):
+
+  @parameterized.product(
+      kernel_stride_dilation=[(4, 2, 1), (3, 2, 1), (5, 1, 1), (2, 3, 1),
+                              (3, 2, 2)],
+      padding=['SAME', 'VALID', ((1, 2), (0, 1))], groups=[1, 2])
+  def test_forms_equal_the_loop(self, kernel_stride_dilation, padding, groups):
+    kernel, stride, dilation = ((a, a) for a in kernel_stride_dilation)
+    geometry = geometry_lib.conv_geometry(
+        (19, 6), kernel, stride, padding, dilation, groups)
+    with mock.patch.object(overlap_add, 'BLOCK', 1000):  # A row or a few.
+      agreement_test.check_all_forms(geometry)
+
+  @hypothesis.settings(max_examples=60, deadline=None, derandomize=True)
+  @hypothesis.given(agreement_test.geometries(), st.integers(1, 3))
+  def test_each_row_is_in_one_block(self, geometry, count):
+    geometry, _ = geometry.trimmed()
+    stride, (low, _) = geometry.strides[0], geometry.padding[0]
+
+    def body(seen, block, first, start):
+      size = block.coarse_size[0]
+      # The block's own numbers say where it lies, as those of the whole do.
+      self.assertEqual(block.fine_size[1:], geometry.fine_size[1:])
+      here = jnp.arange(len(seen))
+      inside = (here >= first) & (here < first + size)
+      reach = first * stride - low + block.padding[0][0]
+      return seen + inside + jnp.where(reach == start, 0, 100)
+
+    seen = rows.fold(body, jnp.zeros(geometry.coarse_size[0], int), geometry,
+                     count)
+    np.testing.assert_array_equal(seen, 1)
+
+  def test_alike_blocks_share_one_loop(self):
+    geometry = geometry_lib.conv_transpose_geometry(
+        (1000, 2), (4, 4), (2, 2), 1, (1, 1))
+    bodies = []
+    rows.fold(lambda carry, block, *_: bodies.append(block), None, geometry, 7)
+    self.assertLen(bodies, 3)  # The first, all between, and a short last one.
+
+  @parameterized.parameters('conv_transpose', 'conv', 'conv_kernel_grad')
+  def test_the_buffer_is_bounded(self, operation):
+    # 2048 x 2048 fine positions of 8 channels, 4 taps each way: patches of the
+    # whole would be 512 MiB.
+    geometry = geometry_lib.conv_transpose_geometry(
+        (1024, 1024), (4, 4), (2, 2), 1, (1, 1))
+    shape = lambda *sizes: jax.ShapeDtypeStruct(sizes, jnp.float32)
+    x, y, w = (shape(1, 2048, 2048, 8), shape(1, 1024, 1024, 8),
+               shape(4, 4, 8, 8))
+    operands = {'conv': (x, w), 'conv_transpose': (y, w),
+                'conv_kernel_grad': (x, y)}[operation]
+    compiled = jax.jit(lambda a, b: trilinear.contract(
+        operation, a, b, geometry=geometry, method='overlap_add')).lower(
+            *operands).compile()
+    buffers = compiled.memory_analysis().temp_size_in_bytes
+    # A block of patches, what is made of it, and the slices it is made from.
+    self.assertLess(buffers, 4 * overlap_add.BLOCK)
+    self.assertGreater(buffers, 0)
+
+
+if __name__ == '__main__':
+  absltest.main()
