@@ -31,6 +31,8 @@ FORMS = {
 METHODS = (*FORMS, 'auto')
 # One product for each tap is a long program; this many compile in a second.
 _MANY_TAPS = 64
+# All slices together, in elements; above, the allocator asks for new pages.
+_MANY_COPIES = 8e6
 
 
 def choose(operation: str, geometry: Geometry, shapes: tuple, platform: str
@@ -76,9 +78,11 @@ def choose(operation: str, geometry: Geometry, shapes: tuple, platform: str
     return 'overlap_add' if even and overlap <= 4 else 'vjp'
   if geometry.num_axes < 3 and (overlap > 4 or fine <= 4):
     return 'vjp'
-  few = isinstance(batch, int) and (
-      batch * math.prod(geometry.coarse_size) < 512)
-  return 'overlap_add' if few or taps > _MANY_TAPS else 'taps'
+  positions = math.prod(geometry.coarse_size) * (
+      batch if isinstance(batch, int) else 1)  # It may be a symbol.
+  copies = positions * taps * fine > _MANY_COPIES
+  return ('overlap_add' if copies or positions < 512 or taps > _MANY_TAPS
+          else 'taps')
 
 
 def implementation(operation: str, method: str) -> Callable[..., jax.Array]:

@@ -68,7 +68,8 @@ class AutoTest(parameterized.TestCase):
     # forms of output, input gradient and kernel gradient on a CPU.
     for layer, *forms in (
         ((16, (4, 4), 1024, 512, 4, 2, 1), *['overlap_add'] * 3),
-        ((16, (16, 16), 256, 128, 4, 2, 1), 'overlap_add', 'overlap_add',
+        ((16, (16, 16), 256, 128, 4, 2, 1), *['overlap_add'] * 3),
+        ((16, (8, 8), 512, 256, 4, 2, 1), 'overlap_add', 'overlap_add',
          'taps'),
         ((16, (16, 16), 256, 128, 5, 2, 1), 'overlap_add', 'vjp', 'vjp'),
         ((1, (16, 16), 21, 21, 64, 32, 1), *['polyphase'] * 3),

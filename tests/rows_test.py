@@ -4,12 +4,17 @@ from unittest import mock
 
 from absl.testing import absltest
 from absl.testing import parameterized
+import chex
 import hypothesis
 from hypothesis import strategies as st
 import jax
 import jax.numpy as jnp
+from jax.sharding import AxisType
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec
 import numpy as np
 
+import tconv
 from tconv import geometry as geometry_lib
 from tconv import trilinear
 from tconv.forms import overlap_add
@@ -74,6 +79,45 @@ class BlocksTest(parameterized.TestCase):
     # A block of patches, what is made of it, and the slices it is made from.
     self.assertLess(buffers, 4 * overlap_add.BLOCK)
     self.assertGreater(buffers, 0)
+
+  @parameterized.parameters('conv_transpose', 'conv', 'conv_kernel_grad')
+  def test_a_batch_over_devices_stays_there(self, operation):
+    geometry = geometry_lib.conv_transpose_geometry(
+        (16, 8), (4, 4), (2, 2), 1, (1, 1))
+    mesh = jax.make_mesh((4,), ('data',), axis_types=(AxisType.Auto,))
+    batch = NamedSharding(mesh, PartitionSpec('data'))
+    whole = NamedSharding(mesh, PartitionSpec())
+    x, y, w = (agreement_test.integers(0, shape) for shape in (
+        (4, 32, 16, 3), (4, 16, 8, 2), (4, 4, 3, 2)))
+    operands, shardings = {
+        'conv': ((x, w), (batch, whole)),
+        'conv_transpose': ((y, w), (batch, whole)),
+        'conv_kernel_grad': ((x, y), (batch, batch))}[operation]
+    function = lambda a, b: trilinear.contract(
+        operation, a, b, geometry=geometry, method='overlap_add')
+    expected = function(*operands)
+    with mock.patch.object(overlap_add, 'BLOCK', 10_000):
+      compiled = jax.jit(lambda *a: function(*a), in_shardings=shardings).lower(
+          *operands).compile()
+    text = compiled.as_text()
+    self.assertIn('while', text)
+    for word in 'all-gather', 'all-to-all', 'collective-permute':
+      self.assertNotIn(word, text)
+    np.testing.assert_array_equal(compiled(*operands), expected)
+
+  def test_blocks_within_shard_map(self):
+    mesh = jax.make_mesh((4,), ('data',), axis_types=(AxisType.Auto,))
+    y, w = (agreement_test.integers(0, shape) for shape in (
+        (4, 16, 8, 2), (4, 4, 3, 2)))
+    step = jax.grad(lambda y, w: (tconv.conv_transpose(
+        y, w, 2, method='overlap_add')**2).sum(), (0, 1))
+    expected = step(y, w)
+    spec = PartitionSpec('data')
+    with mock.patch.object(overlap_add, 'BLOCK', 2_000):
+      actual = jax.jit(jax.shard_map(
+          lambda *a: step(*a), mesh=mesh, in_specs=(spec, PartitionSpec()),
+          out_specs=(spec, PartitionSpec())))(y, w)
+    chex.assert_trees_all_equal(actual, expected)
 
 
 if __name__ == '__main__':
