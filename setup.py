@@ -13,7 +13,7 @@ EXPERIMENTS = [
     'rich', 'scikit-image', 'scikit-learn', 'tifffile',
 ]
 # What the benchmark compares with, beside lax and flax.
-PEERS = ['torch']
+PEERS = ['onnx', 'onnxruntime', 'torch']
 TEST = [
     *EXPERIMENTS, 'flatbuffers', 'hypothesis', 'playwright', 'pytest',
     'pytest-xdist',

@@ -1,187 +1,169 @@
-"""Times layers through tconv and its peers, side by side in one process.
+"""Times layers of published models through tconv and its peers, side by side.
 
     python -m experiments.benchmark --config=configs/benchmark.py
 
-Runs are interleaved, and medians compared as ratios within this run, for
-machines are shared and noisy. A training step is the layer's output and its
-gradients for input and kernel.
+Prints what must hold, whether it does, and the tables behind it. Leaves them in
+the folder `config.out` as benchmark.md, every time in benchmark.json, and a
+picture in benchmark.png. The JSON is written after each layer; whatever stops
+the command, Ctrl-C too, what was measured until then is reported.
+
+All calls of a layer take turns in one process, each with as many threads: a
+machine that others use as well changes times, and hardly their ratios. Before a
+peer is timed, its values are compared with those of lax. A training step is the
+output and its gradients for input and kernel.
+
+Ends with status 0 also where something does not hold: the table says so.
 """
 
-from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Mapping
 import functools
 from importlib import metadata
-import json
 import os
 import pathlib
-import time
+import platform
+import shlex
+import sys
+import tempfile
+from typing import Any
 
 from absl import app
 from absl import logging
 import jax
-import jax.numpy as jnp
 import ml_collections
 from ml_collections import config_flags
-import numpy as np
 import rich.console
 import rich.progress
-import rich.table
 
-import tconv
+from experiments import workdir
+from experiments.timing import figure
+from experiments.timing import layers as layers_lib
+from experiments.timing import measure
+from experiments.timing import peers as peers_lib
+from experiments.timing import tables
 
-# float32 sums of up to 16,384 products of order 1, in another order.
-_TOLERANCE = 1e-4
-
-
-def _jax_calls(function, inputs, kernel, cotangent):
-  """Forward and training step of a JAX function of (inputs, kernel)."""
-
-  @jax.jit
-  def train(inputs, kernel, cotangent):
-    outputs, pullback = jax.vjp(function, inputs, kernel)
-    return outputs, *pullback(cotangent)
-
-  forward = functools.partial(jax.jit(function), inputs, kernel)
-  step = functools.partial(train, inputs, kernel, cotangent)
-  return (lambda: jax.block_until_ready(forward()),
-          lambda: jax.block_until_ready(step()))
+_PACKAGES = ('jax', 'jaxlib', 'flax', 'numpy', 'torch', 'onnxruntime')
+_CPU_INFO = pathlib.Path('/proc/cpuinfo')
 
 
-def _torch_calls(torch, inputs, kernel, cotangent, stride, padding):
-  """The same for PyTorch, channels last in memory, as fast as it goes."""
-  torch.set_num_threads(os.cpu_count() or 1)
-  last = lambda a: torch.from_numpy(np.array(a).transpose(0, 3, 1, 2)).to(
-      memory_format=torch.channels_last)
-  y, g = last(inputs), last(cotangent)
-  w = torch.from_numpy(np.asarray(kernel).transpose(3, 2, 0, 1).copy())
-  run = functools.partial(torch.nn.functional.conv_transpose2d, stride=stride,
-                          padding=padding)
-
-  def forward():
-    with torch.no_grad():
-      return run(y, w).permute(0, 2, 3, 1)
-
-  def train():
-    leaves = y.detach().requires_grad_(), w.detach().requires_grad_()
-    outputs = run(*leaves)
-    dy, dw = torch.autograd.grad(outputs, leaves, g)
-    return (outputs.detach().permute(0, 2, 3, 1), dy.permute(0, 2, 3, 1),
-            dw.permute(2, 3, 1, 0))
-
-  return forward, train
-
-
-def calls_of(layer, torch) -> dict[str, tuple[Callable, Callable]]:
-  """The forward and the training call of each peer, for one layer.
+def run(config: ml_collections.ConfigDict, console: rich.console.Console, *,
+        command: str) -> None:
+  """Measures every layer and series, and reports.
 
   Args:
-    layer: batch, coarse size, channels in and out, kernel, stride, padding.
-    torch: the module, or None.
-
-  Returns:
-    By peer, functions without arguments: one gives [N, *fine, C], the other
-    that and the gradients of input and kernel.
-  """
-  batch, size, fan_in, fan_out, k, stride, padding = layer
-  keys = jax.random.split(jax.random.key(0), 3)
-  inputs = jax.random.normal(keys[0], (batch, *size, fan_in))
-  kernel = jax.random.normal(keys[1], (*(k,) * len(size), fan_out, fan_in))
-  kernel /= (fan_in * k**len(size))**.5
-  ours = functools.partial(
-      tconv.conv_transpose, strides=stride, padding=padding)
-  lax = lambda inputs, kernel: jax.lax.conv_transpose(
-      inputs, kernel, (stride,) * len(size),
-      [(k - 1 - padding,) * 2] * len(size), transpose_kernel=True)
-  cotangent = jax.random.normal(
-      keys[2], jax.eval_shape(ours, inputs, kernel).shape)
-  arrays = inputs, kernel, cotangent
-  calls = {'tconv': _jax_calls(ours, *arrays), 'lax': _jax_calls(lax, *arrays)}
-  if torch is not None:
-    calls['torch'] = _torch_calls(torch, *arrays, stride, padding)
-  return calls
-
-
-def measure(layer, torch, repeats: int) -> dict[str, dict[str, list[float]]]:
-  """Times all peers on one layer, after checking that they agree.
-
-  Args:
-    layer: as in `calls_of`.
-    torch: the module, or None.
-    repeats: timed runs of each call.
-
-  Returns:
-    By 'forward' and 'training', then by peer, `repeats` times in milliseconds.
+    config: `configs/benchmark.py`.
+    console: where to print.
+    command: that measures, for the report.
 
   Raises:
-    AssertionError: a peer's values differ.
+    RunError: a peer's values differ.
+    OSError: the results cannot be written.
   """
-  calls = calls_of(layer, torch)
-  results = {}
-  for i, kind in enumerate(('forward', 'training')):
-    expected = jax.tree.leaves(calls['lax'][i]())  # Also compiles.
-    for name, pair in calls.items():
-      for a, b in zip(jax.tree.leaves(pair[i]()), expected, strict=True):
-        scale = float(jnp.abs(b).max())
-        np.testing.assert_allclose(
-            a, b, rtol=0, atol=_TOLERANCE * scale, err_msg=name)
-    times = {name: [] for name in calls}
-    for _ in range(repeats):
-      for name, pair in calls.items():
-        start = time.perf_counter()
-        pair[i]()
-        times[name].append(1e3 * (time.perf_counter() - start))
-    results[kind] = times
-  return results
+  out = pathlib.Path(config.out)
+  out.mkdir(parents=True, exist_ok=True)
+  builders, skipped = peers_lib.available()
+  for name, why in skipped.items():
+    console.print(f'Skipped {name}: {why}', soft_wrap=True)
+  results = {**_environment(command, skipped), 'layers': {}, 'series': {}}
+  try:
+    for _ in _measurements(config, builders, results, console):
+      unfinished = out / 'benchmark.json.new'
+      workdir.write_json(unfinished, results)
+      unfinished.replace(out / 'benchmark.json')
+  finally:
+    if results['layers']:
+      _report(results, out, console)
 
 
-def table_of(results) -> rich.table.Table:
-  """Medians in ms, and the peers' ratios to tconv with their spread."""
-  table = rich.table.Table(title='Milliseconds, and times tconv takes')
-  peers = list(next(iter(results.values()))['forward'])
-  for column in ('layer', '', *peers, *(f'{p} / tconv' for p in peers[1:])):
-    table.add_column(column, justify='left' if column in ('layer', '')
-                     else 'right')
-  for layer, kinds in results.items():
-    for kind, times in kinds.items():
-      own = np.array(times['tconv'])
-      ratios = {p: np.array(times[p]) / own for p in peers[1:]}
-      table.add_row(
-          layer, kind, *(f'{np.median(times[p]):.1f}' for p in peers),
-          *(f'{np.median(times[p]) / np.median(own):.2f} '
-            f'({r.min():.2f}-{r.max():.2f})' for p, r in ratios.items()))
-  return table
+def _environment(command: str, skipped: Mapping[str, str]) -> dict[str, Any]:
+  """What the times depend on besides the config."""
+  device = jax.devices()[0]
+  models = [line.split(':', 1)[1].strip()
+            for line in _CPU_INFO.read_text().splitlines()
+            if line.startswith('model name')] if _CPU_INFO.exists() else []
+  return {
+      'command': command, 'device': f'{device.platform} ({device.device_kind})',
+      'processor': models[0] if models else platform.machine(),
+      'threads': peers_lib.num_threads(),
+      'versions': {'python': platform.python_version(), **{
+          name: metadata.version(name) for name in _PACKAGES
+          if name not in skipped}},
+      'skipped': skipped}
 
 
-def run(config: ml_collections.ConfigDict, console: rich.console.Console
-        ) -> None:
-  """Measures every layer, prints the table and writes the measurements.
+def _measurements(config: ml_collections.ConfigDict,
+                  builders: Mapping[str, peers_lib.Build],
+                  results: dict[str, Any], console: rich.console.Console
+                  ) -> Iterator[None]:
+  """Fills results, one layer or series after the other."""
+  read = lambda rows: [layers_lib.Layer(*row) for row in rows]
+  options = {'peers': builders, 'repeats': config.repeats}
+  jobs = [(results['layers'], layer.name,
+           functools.partial(measure.measure, layer, **options))
+          for layer in read(config.layers)]
+  jobs += [(results['series'], name,
+            functools.partial(measure.series, read(rows), **options))
+           for name, rows in config.series.items() if rows]
+  # Drawn only between measurements: a thread of its own would be timed, too.
+  with rich.progress.Progress(
+      console=console, disable=not console.is_terminal, auto_refresh=False
+      ) as progress:
+    task = progress.add_task('', total=len(jobs))
+
+    def say(name, what):
+      progress.update(task, description=f'{name}: {what}', refresh=True)
+
+    for place, name, job in jobs:
+      place[name] = job(say=functools.partial(say, name))
+      progress.advance(task)
+      yield
+
+
+def _report(results: Mapping[str, Any], out: pathlib.Path,
+            console: rich.console.Console) -> None:
+  """Prints the tables, and writes them and the picture."""
+  every = tables.all_tables(results)
+  for table in reversed(every):  # What must hold comes last: it is seen first.
+    console.print(tables.for_screen(table))
+  versions = ', '.join(
+      f'{name} {version}' for name, version in results['versions'].items())
+  skipped = ''.join(f' Skipped {name}: {why}.'
+                    for name, why in results['skipped'].items())
+  facts = (f'Measured on {results["processor"]}, {results["device"]}, with '
+           f'{results["threads"]} threads, by `{results["command"]}`; '
+           f'{versions}.{skipped}')
+  (out / 'benchmark.md').write_text('\n\n'.join((
+      '# Benchmark', facts, '![Ratios and series](benchmark.png)',
+      *map(tables.markdown, every))) + '\n', encoding='utf-8')
+  figure.draw(results).savefig(out / 'benchmark.png', dpi=110)
+  console.print(f'{facts}\nResults: {out}', soft_wrap=True)
+
+
+def main(argv: list[str], config: ml_collections.ConfigDict) -> None:
+  """Runs the command.
 
   Args:
-    config: `layers`, each with its name first, `repeats` of each call, and the
-      file `out`.
-    console: where to print.
+    argv: of the command line.
+    config: `configs/benchmark.py`.
   """
-  try:
-    import torch  # pyrefly: ignore[missing-import]
-  except ImportError:
-    torch = None
-    console.print('torch is not installed (extra "peers"): skipped.')
-  results = {}
-  for name, *layer in rich.progress.track(
-      config.layers, 'Measuring', console=console,
-      disable=not console.is_terminal):
-    results[name] = measure(layer, torch, config.repeats)
-  console.print(table_of(results))
-  out = pathlib.Path(config.out)
-  out.parent.mkdir(parents=True, exist_ok=True)
-  packages = ('jax', 'torch') if torch else ('jax',)
-  out.write_text(json.dumps({
-      'device': jax.devices()[0].device_kind, 'threads': os.cpu_count(),
-      'versions': {name: metadata.version(name) for name in packages},
-      'milliseconds': results}, indent=2) + '\n')
-  console.print(f'Measurements: {out}', soft_wrap=True)
+  if argv[1:]:
+    raise app.UsageError(f'unexpected arguments: {shlex.join(argv[1:])}')
+  # What was compiled yesterday must not shorten a first call, and what
+  # `tconv.tune` found for this user must not decide instead of the rule.
+  jax.config.update('jax_enable_compilation_cache', False)
+  with tempfile.TemporaryDirectory() as empty:
+    os.environ['XDG_CACHE_HOME'] = empty
+    try:
+      run(config, rich.console.Console(markup=False, highlight=False),
+          command=shlex.join(
+              ['python', '-m', 'experiments.benchmark', *sys.argv[1:]]))
+    except (workdir.RunError, OSError) as error:
+      sys.exit(f'error: {error}')
+    except KeyboardInterrupt:
+      sys.exit(130)
 
 
 if __name__ == '__main__':
   _CONFIG = config_flags.DEFINE_config_file('config', 'configs/benchmark.py')
   logging.set_verbosity(logging.WARNING)
-  app.run(lambda _: run(_CONFIG.value, rich.console.Console()))
+  app.run(lambda argv: main(argv, _CONFIG.value))

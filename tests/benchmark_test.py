@@ -1,55 +1,180 @@
+"""The whole benchmark on tiny layers, and what stops it."""
+
 import io
 import json
+import os
 import pathlib
+import subprocess
+import sys
 import tempfile
 from unittest import mock
 
+from absl import app
 from absl.testing import absltest
+from absl.testing import parameterized
+import jax
 import ml_collections
 import rich.console
 
-from configs import benchmark as benchmark_config
 from experiments import benchmark
-import tconv
+from experiments import workdir
+from experiments.timing import contractions
+from experiments.timing import costs
+from experiments.timing import measure
+from experiments.timing import peers
+from tests.timing_entries import entry
 
-LAYERS = (('tiny', 2, (3, 4), 5, 3, 4, 2, 1),
-          ('odd', 1, (4, 4), 2, 2, 3, 2, 0))
+TINY = ('tiny', 'a paper', 2, (3, 4), 5, 3, 4, 2, 1)
+GROUPED = ('grouped', 'another', 1, (4,), 4, 4, 3, 2, 0, 1, 1, 2)
+SERIES = {'size': (('8x8', '', 1, (4, 4), 2, 2, 4, 2, 1),), 'stride': (
+    ('s1', '', 1, (8,), 2, 2, 2, 1, 0), ('s2', '', 1, (4,), 2, 2, 4, 2, 1))}
 
 
-class BenchmarkTest(absltest.TestCase):
+class BenchmarkTest(parameterized.TestCase):
 
-  def test_measures_every_layer_and_peer(self):
+  def setUp(self):
+    super().setUp()
     folder = self.enter_context(tempfile.TemporaryDirectory())
-    out = pathlib.Path(folder) / 'new' / 'times.json'
-    screen = io.StringIO()
-    benchmark.run(
-        ml_collections.ConfigDict(
-            {'layers': LAYERS, 'repeats': 2, 'out': str(out)}),
-        rich.console.Console(file=screen, width=100))
-    times = json.loads(out.read_text())['milliseconds']
-    self.assertEqual(list(times), ['tiny', 'odd'])
-    for kinds in times.values():
-      self.assertEqual(list(kinds), ['forward', 'training'])
-      for peers in kinds.values():
-        self.assertContainsSubset({'tconv', 'lax'}, peers)
-        for values in peers.values():
-          self.assertLen(values, 2)
-          self.assertGreater(min(values), 0)
-    for word in ('tiny', 'odd', 'lax / tconv', str(out)):
-      self.assertIn(word, screen.getvalue())
+    self.out = pathlib.Path(folder) / 'new' / 'folder'
+    self.screen, self.terminal = io.StringIO(), False
 
-  def test_a_peer_whose_values_differ_is_no_peer(self):
-    right = tconv.conv_transpose
-    with mock.patch.object(
-        tconv, 'conv_transpose', lambda *a, **k: right(*a, **k) * 1.001):
-      with self.assertRaisesRegex(AssertionError, 'tconv'):
-        benchmark.measure(LAYERS[0][1:], None, 1)
+  def run_on(self, *layers, **series):
+    config = ml_collections.ConfigDict({
+        'layers': layers, 'series': series, 'repeats': 2,
+        'out': str(self.out)})
+    benchmark.run(config, rich.console.Console(
+        file=self.screen, width=200, force_terminal=self.terminal),
+                  command='a command')
 
-  def test_the_bar_is_measured_by_the_quick_variant(self):
-    [layer] = benchmark_config.get_config('quick').layers
-    self.assertEqual(layer[0], 'DCGAN 3')
-    with self.assertRaisesRegex(ValueError, "got 'slow'"):
-      benchmark_config.get_config('slow')
+  def read(self):
+    return json.loads((self.out / 'benchmark.json').read_text())
+
+  def test_all_is_measured_and_written(self):
+    # Some forms are enough here, and one compilation that is counted.
+    few = mock.Mock(FORMS=('lax', 'overlap_add'))
+    with mock.patch.object(contractions, 'dispatch', few), mock.patch.object(
+        costs, '_REPEATS', 1):
+      self.run_on(TINY, GROUPED, **SERIES)
+    builders, skipped = peers.available()
+    found = self.read()
+    self.assertEqual(found['threads'], peers.num_threads())
+    self.assertEqual(found['command'], 'a command')
+    self.assertContainsSubset({'python', 'jax', 'flax'}, found['versions'])
+    self.assertEqual(set(found['skipped']), set(skipped))
+    self.assertEqual(list(found['layers']), ['tiny', 'grouped'])
+    for name, layer in found['layers'].items():
+      for kind in 'forward', 'training':
+        times = layer['milliseconds'][kind]
+        self.assertEqual(set(builders),
+                         set(times) | set(layer['skipped'][kind]))
+        self.assertContainsSubset({'tconv', 'lax'}, times)
+        self.assertEqual('flax' in times, name == 'tiny')
+        for rounds in times.values():
+          self.assertLen(rounds, 2)
+          self.assertGreater(min(rounds), 0)
+        self.assertGreater(layer['first_call_ms'][kind]['tconv'], 0)
+        self.assertContainsSubset(
+            {'tconv', 'lax'}, layer['temporary_bytes'][kind])
+      self.assertEqual(set(layer['contractions']),
+                       {'conv', 'conv_transpose', 'conv_kernel_grad'})
+      for contraction in layer['contractions'].values():
+        self.assertEqual(list(contraction['milliseconds']),
+                         ['auto', 'lax', 'overlap_add'])
+    self.assertEqual({name: list(row) for name, row in found['series'].items()},
+                     {'size': ['8x8'], 'stride': ['s1', 's2']})
+    report = (self.out / 'benchmark.md').read_text()
+    for text in report, self.screen.getvalue():
+      for word in ('tiny', 'grouped', 'lax / tconv', 's2', '8x8', 'a command',
+                   f'jax {found["versions"]["jax"]}', 'a paper', *skipped):
+        self.assertIn(word, text)
+    self.assertTrue((self.out / 'benchmark.png').read_bytes().startswith(
+        b'\x89PNG'))
+    self.assertEqual({path.suffix for path in self.out.iterdir()},
+                     {'.json', '.md', '.png'})
+
+  @parameterized.parameters(KeyboardInterrupt, workdir.RunError)
+  def test_what_was_measured_is_not_lost(self, error):
+    first = entry(forward={'tconv': 1, 'lax': 3})
+    with mock.patch.object(measure, 'measure', side_effect=[first, error]):
+      with self.assertRaises(error):
+        self.run_on(TINY, GROUPED)
+    self.assertEqual(self.read()['layers'], {'tiny': first})
+    self.assertIn('3.00 at tiny', (self.out / 'benchmark.md').read_text())
+    self.assertIn('3.00 at tiny', self.screen.getvalue())
+    self.assertTrue((self.out / 'benchmark.png').exists())
+
+  def test_a_terminal_shows_what_is_measured(self):
+    first = entry(forward={'tconv': 1, 'lax': 3})
+
+    def measured(layer, peers, repeats, *, say):
+      del layer, peers, repeats
+      say('some kind')
+      self.assertIn('tiny: some kind', self.screen.getvalue())
+      return first
+
+    self.terminal = True
+    with mock.patch.object(measure, 'measure', measured):
+      self.run_on(TINY)
+
+  def test_without_any_other_peer(self):
+    missing = {name: None for name in ('torch', 'onnx', 'onnxruntime')}
+    modules = {name: module for name, module in sys.modules.items()
+               if not name.startswith('experiments.timing.through_')}
+    first = entry(forward={'tconv': 1, 'lax': 3})
+    with mock.patch.dict(
+        sys.modules, {**modules, **missing}, clear=True), mock.patch.object(
+            measure, 'measure', return_value=first):
+      self.run_on(TINY)
+    report = (self.out / 'benchmark.md').read_text()
+    for name in 'torch', 'onnxruntime':
+      self.assertNotIn(name, self.read()['versions'])
+      for text in report, self.screen.getvalue():
+        self.assertRegex(text, f'Skipped {name}: .*(extra "peers")')
+
+
+class MainTest(parameterized.TestCase):
+
+  def setUp(self):
+    super().setUp()
+    self.enter_context(mock.patch.dict(os.environ))
+    self.enter_context(mock.patch.object(jax.config, 'update'))
+
+  @parameterized.parameters(
+      (workdir.RunError('x differs'), 'error: x differs'),
+      (OSError('no space'), 'error: no space'), (KeyboardInterrupt, 130))
+  def test_what_stops_it_is_one_clear_line(self, error, code):
+    with mock.patch.object(benchmark, 'run', side_effect=error):
+      with self.assertRaises(SystemExit) as stopped:
+        benchmark.main(['x'], ml_collections.ConfigDict())
+    self.assertEqual(stopped.exception.code, code)
+
+  def test_nothing_of_yesterday_counts(self):
+    kept = os.environ['XDG_CACHE_HOME'] = tempfile.mkdtemp()
+
+    def run(config, console, *, command):
+      del config, console
+      self.assertStartsWith(command, 'python -m experiments.benchmark')
+      self.assertNotEqual(os.environ['XDG_CACHE_HOME'], kept)
+      self.assertEmpty(os.listdir(os.environ['XDG_CACHE_HOME']))
+
+    self.addCleanup(os.rmdir, kept)
+    with mock.patch.object(benchmark, 'run', run):
+      benchmark.main(['x'], ml_collections.ConfigDict())
+    jax.config.update.assert_called_once_with(
+        'jax_enable_compilation_cache', False)
+
+  def test_arguments_that_are_no_flags(self):
+    with self.assertRaisesRegex(app.UsageError, "'too much'"):
+      benchmark.main(['x', 'too much'], ml_collections.ConfigDict())
+
+  def test_a_folder_that_cannot_be_is_one_clear_line(self):
+    result = subprocess.run(
+        [sys.executable, '-m', 'experiments.benchmark',
+         '--config=configs/benchmark.py:quick', '--config.out=/dev/null/here'],
+        cwd=pathlib.Path(__file__).parents[1], capture_output=True, text=True,
+        check=False)
+    self.assertEqual(result.returncode, 1)
+    self.assertRegex(result.stderr, r'^error: .*Not a directory.*\n$')
 
 
 if __name__ == '__main__':

@@ -1,0 +1,89 @@
+"""The picture of the benchmark: ratios layer by layer, and series."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from matplotlib import ticker
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+import numpy as np
+
+from experiments.timing import bars
+from experiments.timing import calls
+
+# Of Okabe and Ito, and markers that differ without colour.
+_STYLES = {'lax': ('#0072b2', 'o'), 'best peer': ('#d55e00', 's'),
+           'tconv': ('#009e73', '^')}
+_GREY = '#666666'
+_ROW = .27  # Inches of a layer.
+
+
+def draw(results: Mapping[str, Any]) -> Figure:
+  """Draws how many times as long as tconv others take, and the series.
+
+  Args:
+    results: as `bars.judge` takes them.
+
+  Returns:
+    The figure.
+  """
+  layers, series = results['layers'], results['series']
+  heights = 1.6 + _ROW * len(layers), 3.6
+  figure = Figure(figsize=(11, sum(heights)), layout='constrained')
+  (above,), (below,) = figure.subfigures(
+      2, 1, squeeze=False, height_ratios=heights)
+  for kind, axes in zip(calls.KINDS, above.subplots(1, 2, sharey=True)):
+    _draw_ratios(axes, layers, kind)
+  above.legend(*axes.get_legend_handles_labels(), ncols=2, frameon=False,
+               loc='outside upper center')
+  for axes, (name, label) in zip(below.subplots(1, 2), (
+      ('stride', 'stride, with kernels twice as large'),
+      ('size', 'side of the output, pixels'))):
+    _draw_series(axes, series.get(name, {}), name, label)
+  return figure
+
+
+def _draw_ratios(axes: Axes, layers: Mapping[str, bars.Entry],
+                 kind: str) -> None:
+  """A row for each layer, from above; bars are quartiles over the rounds."""
+  rows = np.arange(len(layers))
+  for name, find in (('lax', lambda entry: 'lax'),
+                     ('best peer', lambda entry: bars.fastest(entry, kind))):
+    color, marker = _STYLES[name]
+    ratios = [bars.against(entry, kind, find(entry))
+              for entry in layers.values()]
+    value, low, high = np.array(ratios, float).T
+    axes.hlines(rows, low, high, color, linewidth=1)
+    axes.plot(value, rows, marker, color=color, label=f'{name} / tconv')
+  axes.axvline(1, color=_GREY)
+  axes.set(title=kind, xscale='log', xlabel='times as long as tconv',
+           ylim=(len(layers) - .5, -.5))
+  axes.set_yticks(rows, list(layers))
+  _write_out(axes.xaxis)
+  axes.grid(color='#eeeeee')
+
+
+def _draw_series(axes: Axes, series: Mapping[str, bars.Entry], name: str,
+                 label: str) -> None:
+  """Time for the same work, and the band that it should stay within."""
+  unit = bars.UNITS[name]
+  places = [entry['stride'] if name == 'stride' else
+            round(entry['output_pixels']**.5) for entry in series.values()]
+  for peer in 'tconv', 'lax':
+    color, marker = _STYLES[peer]
+    axes.loglog(places, list(bars.relative(series, unit, peer).values()),
+                color=color, marker=marker, label=peer)
+  axes.axhspan(1, bars.FLAT, color='#eeeeee', zorder=0)
+  axes.set(xlabel=label, ylabel='time for the same work, over the least')
+  axes.set_xticks(places, map(str, places))
+  axes.xaxis.set_minor_locator(ticker.NullLocator())
+  _write_out(axes.yaxis)
+  axes.legend(frameon=False)
+
+
+def _write_out(axis: Axis) -> None:
+  """1, 2, 5, 10, 20 and so on, without powers of ten."""
+  axis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+  axis.set_major_formatter('{x:g}')
+  axis.set_minor_locator(ticker.NullLocator())

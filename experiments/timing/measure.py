@@ -1,0 +1,150 @@
+"""Everything that is measured of one layer, or of layers in a row."""
+
+from collections.abc import Callable
+from collections.abc import Mapping
+from collections.abc import Sequence
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from experiments.timing import calls
+from experiments.timing import contractions
+from experiments.timing import costs
+from experiments.timing import layers
+from experiments.timing import peers as peers_lib
+from experiments.timing import stopwatch
+from experiments.timing import through_jax
+
+Say = Callable[[str], None]
+_HOPELESS = 20  # Times the fastest form: such a form is run once.
+
+
+def measure(layer: layers.Layer, peers: Mapping[str, peers_lib.Build],
+            repeats: int, say: Say = lambda what: None) -> dict[str, Any]:
+  """Measures one layer.
+
+  Args:
+    layer: to measure.
+    peers: as `peers.available` gives them.
+    repeats: rounds.
+    say: is told what is being measured.
+
+  Returns:
+    Facts of the layer; 'milliseconds' and 'skipped' by kind and peer;
+    'first_call_ms' and 'temporary_bytes' by kind and peer; 'contractions' by
+    operation.
+
+  Raises:
+    RunError: a peer's values differ.
+  """
+  arrays = layer.arrays()
+  entry: dict[str, Any] = {**_facts(layer), 'milliseconds': {}, 'skipped': {},
+                           'first_call_ms': {}, 'temporary_bytes': {},
+                           'contractions': {}}
+  for kind in calls.KINDS:
+    say(kind)
+    times, skipped = _against_peers(layer, arrays, peers, repeats, kind)
+    entry['milliseconds'][kind], entry['skipped'][kind] = times, skipped
+  for kind in calls.KINDS:
+    say('compilation and memory')
+    entry['first_call_ms'][kind] = costs.first_calls(layer, kind)
+    entry['temporary_bytes'][kind] = costs.temporary_bytes(layer, kind)
+  for operation in contractions.OPERATIONS:
+    say(operation)
+    entry['contractions'][operation] = _by_each_form(
+        layer, arrays, operation, repeats)
+  return entry
+
+
+def _against_peers(layer, arrays, peers, repeats, kind):
+  """Times of all peers by name, and why others have none."""
+  built, skipped = {}, {}
+  for name, build in peers.items():
+    try:
+      built[name] = build(layer, arrays, kind)
+    except NotImplementedError as error:
+      skipped[name] = str(error)
+  runs = {name: call.run for name, call in built.items()}
+  if kind == 'forward' and layer.is_compute_bound:
+    runs['matmul'] = through_jax.matmul(layer, arrays)
+  expected = []
+
+  def check(name, outputs):
+    if name == 'lax':
+      expected.extend(built[name].read(outputs))
+    elif name in built:
+      calls.check_agreement(f'{layer.name}, {kind}, {name}',
+                            built[name].read(outputs), expected)
+
+  return stopwatch.interleave(runs, repeats, check=check), skipped
+
+
+def _by_each_form(layer, arrays, operation, repeats):
+  """Times of all forms, which of them 'auto' is, and why others are skipped."""
+  contraction = contractions.build(layer, arrays, operation)
+  expected = []
+
+  def check(name, outputs):
+    outputs = np.asarray(outputs)
+    if name == 'auto':
+      expected.append(outputs)
+    calls.check_agreement(f'{layer.name}, {operation}, {name}', [outputs],
+                          expected)
+
+  times = stopwatch.interleave(contraction.calls, repeats, check=check,
+                               hopeless=_HOPELESS)
+  return {'milliseconds': times, 'auto': contraction.auto,
+          'skipped': contraction.skipped}
+
+
+def series(row: Sequence[layers.Layer], peers: Mapping[str, peers_lib.Build],
+           repeats: int, say: Say = lambda what: None) -> dict[str, Any]:
+  """Measures the forward pass of layers that differ in one number.
+
+  Args:
+    row: the layers.
+    peers: as `peers.available` gives them; tconv and lax are timed.
+    repeats: rounds.
+    say: is told what is being measured.
+
+  Returns:
+    For each layer by its name, its facts, and 'milliseconds' and
+    'temporary_bytes' by kind (forward) and peer.
+
+  Raises:
+    RunError: the values differ.
+  """
+  say('forward')
+  runs, read, expected = {}, {}, {}
+  for layer in row:
+    arrays = layer.arrays()
+    for peer in ('lax', 'tconv'):
+      call = peers[peer](layer, arrays, 'forward')
+      runs[layer, peer], read[layer, peer] = call.run, call.read
+
+  def check(key, outputs):
+    layer, peer = key
+    outputs = read[key](outputs)
+    if peer == 'lax':
+      expected[layer] = outputs
+    else:
+      calls.check_agreement(f'{layer.name}, {peer}', outputs,
+                            expected.pop(layer))
+
+  times = stopwatch.interleave(runs, repeats, check=check)
+  say('memory')
+  return {layer.name: {
+      **_facts(layer),
+      'milliseconds': {'forward': {
+          peer: times[layer, peer] for peer in ('tconv', 'lax')}},
+      'temporary_bytes': {'forward': costs.temporary_bytes(layer, 'forward')}}
+          for layer in row}
+
+
+def _facts(layer: layers.Layer) -> dict[str, Any]:
+  facts = dataclasses.asdict(layer)
+  for name in ('multiply_adds', 'bytes_moved', 'patches_bytes',
+               'output_pixels'):
+    facts[name] = getattr(layer, name)
+  return facts

@@ -1,0 +1,103 @@
+"""Times calls side by side in one process, and compares them by ratios.
+
+Machines are shared, and their clocks go up and down: a time means little, and
+the ratio of two calls that took turns means much.
+"""
+
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Mapping
+from collections.abc import Sequence
+import math
+import random
+import time
+from typing import Any
+from typing import NamedTuple
+
+import numpy as np
+
+# Seconds. A call that takes longer is measured in two rounds only.
+SLOW = .3
+# A shorter call is run several times in a row, until this much has passed.
+_SHORTEST = 5e-3
+# Before it is timed, a call runs untimed for so long: by then the threads of
+# the library that was timed before, which spin for a while, have gone to sleep,
+# and its own are awake.
+_SETTLING = 15e-3
+
+
+class Ratio(NamedTuple):
+  """A ratio of medians, and the quartiles of the rounds' own ratios."""
+  value: float
+  low: float
+  high: float
+
+
+def interleave(
+    calls: Mapping[Any, Callable[[], Any]], repeats: int, *,
+    check: Callable[[Any, Any], None] = lambda name, outputs: None,
+    hopeless: float = math.inf) -> dict[Any, list[float]]:
+  """Times all calls, round by round, in an order drawn anew for each round.
+
+  Every call is run once before; that is where a library sets things up.
+
+  Args:
+    calls: functions by name, which return when all is computed.
+    repeats: rounds.
+    check: is given the name and the outputs of each call's first run.
+    hopeless: a slow call whose first run takes more than so many times that of
+      the fastest is not run again, and its first run is what was measured.
+
+  Returns:
+    Milliseconds of one run, by name, in the order of the rounds.
+  """
+  latest = {}
+  for name, call in calls.items():
+    start = time.perf_counter()
+    outputs = call()
+    latest[name] = time.perf_counter() - start
+    check(name, outputs)
+  limit = max(hopeless * min(latest.values()), SLOW)
+  times = {name: [1e3 * first] if first > limit else []
+           for name, first in latest.items()}
+  going = [name for name in calls if not times[name]]
+  for i in range(repeats):
+    for name in random.Random(i).sample(going, len(going)):
+      if i >= 2 and latest[name] > SLOW:
+        continue
+      runs = math.ceil(_SHORTEST / max(latest[name], 1e-5))
+      if latest[name] < SLOW:
+        start = time.perf_counter()
+        while time.perf_counter() < start + _SETTLING:
+          calls[name]()
+      start = time.perf_counter()
+      for _ in range(runs):
+        calls[name]()
+      latest[name] = (time.perf_counter() - start) / runs
+      times[name].append(1e3 * latest[name])
+  return times
+
+
+def ratio(over: Sequence[float], under: Sequence[float]) -> Ratio:
+  """How many times as long one call took as another.
+
+  Args:
+    over: times, round by round.
+    under: times, round by round; rounds that one of them lacks are left out of
+      the quartiles.
+
+  Returns:
+    The ratio of the medians, with its spread.
+  """
+  low, high = np.quantile([a / b for a, b in zip(over, under)], (.25, .75))
+  return Ratio(median(over) / median(under), float(low), float(high))
+
+
+def median(times: Sequence[float]) -> float:
+  """The median, which one disturbed round does not move."""
+  return float(np.median(times))
+
+
+def geometric_mean(values: Iterable[float]) -> float:
+  """The mean of ratios by which 2 and 1/2 cancel."""
+  return math.exp(np.mean([math.log(value) for value in values]))

@@ -1,0 +1,217 @@
+"""The tables of the benchmark, for the screen and in Markdown."""
+
+from collections.abc import Iterable
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any
+
+from rich import table as table_lib
+from rich import text
+
+from experiments.report import page
+from experiments.timing import bars
+from experiments.timing import calls
+from experiments.timing import stopwatch
+
+_MARK = ' !'  # Behind what is not as wanted.
+_SPREAD = 'In brackets: quartiles over the rounds. "!": below its bar.'
+_MEGABYTE = 1e6
+# Heading, and units of work for a millisecond.
+_UNITS = {'multiply_adds': ('ps per multiply-add', 1e9),
+          'output_pixels': ('ns per output pixel', 1e6)}
+
+
+def all_tables(results: Mapping[str, Any]) -> list[page.Table]:
+  """Every table, that of the bars first.
+
+  Args:
+    results: as `bars.judge` takes them.
+
+  Returns:
+    The tables of what was measured.
+  """
+  layers, series = results['layers'], results['series']
+  tables = [summary(bars.judge(results))]
+  if layers:
+    tables += [*(against_peers(layers, kind) for kind in calls.KINDS),
+               costs(layers), forms(layers)]
+  tables += [in_series(series[name], unit)
+             for name, unit in bars.UNITS.items() if name in series]
+  return [*tables, shapes(layers)]
+
+
+def summary(judged: Sequence[bars.Bar]) -> page.Table:
+  """What must hold, and whether it does."""
+  verdict = {True: 'yes', False: f'no{_MARK}', None: '-'}
+  return page.Table(
+      'What must hold.', ('what', 'wanted', 'measured', 'holds'),
+      [(bar.what, bar.wanted, bar.measured, verdict[bar.holds])
+       for bar in judged])
+
+
+def against_peers(layers: Mapping[str, bars.Entry], kind: str) -> page.Table:
+  """Medians of all peers, and the ratios that have a bar.
+
+  Args:
+    layers: entries by name.
+    kind: one of `calls.KINDS`.
+
+  Returns:
+    The table.
+  """
+  names = _union(entry['milliseconds'][kind] for entry in layers.values())
+  names = sorted(names, key=lambda name: (name != 'tconv', name == 'matmul'))
+  ratios = {
+      'forward': {'best peer': (lambda e: bars.fastest(e, kind), None),
+                  'lax': (lambda e: 'lax', bars.LAX_EACH),
+                  'matmul': (lambda e: 'matmul', bars.MATMUL_EACH)},
+      'training': {'best torch': (lambda e: bars.fastest(e, kind, 'torch'),
+                                  None),
+                   'lax': (lambda e: 'lax', None)}}[kind]
+
+  def cell(entry, find, limit):
+    ratio = bars.against(entry, kind, find(entry))
+    return None if ratio is None else _marked(
+        f'{ratio.value:.2f} ({ratio.low:.2f}-{ratio.high:.2f})',
+        bars.is_within('>=', limit, ratio.value))
+
+  return page.Table(
+      f'{kind.capitalize()}, milliseconds, and times over that of tconv. '
+      f'{_SPREAD}', ('layer', *names, *(f'{r} / tconv' for r in ratios)),
+      [(layer, *(_median(entry['milliseconds'][kind], n) for n in names),
+        *(cell(entry, *ratio) for ratio in ratios.values()))
+       for layer, entry in layers.items()])
+
+
+def costs(layers: Mapping[str, bars.Entry]) -> page.Table:
+  """Time to trace and compile, and memory beyond the arrays."""
+  rows = []
+  for layer, entry in layers.items():
+    cells = []
+    for kind, limit in zip(calls.KINDS, (bars.FIRST_CALL_EACH, None)):
+      ratio = bars.first_call(entry, kind)
+      cells += [*(f'{entry["first_call_ms"][kind][name]:.0f}'
+                  for name in ('tconv', 'lax')),
+                _marked(f'{ratio:.2f}', bars.is_within('<=', limit, ratio))]
+    memory = entry['temporary_bytes']
+    cells += [_megabytes(memory['forward'].get(name))
+              for name in ('tconv', 'lax', 'flax')]
+    cells += [
+        _megabytes(entry['patches_bytes']),
+        _marked(f'{bars.patches(entry):.2f}', bars.is_within(
+            '<=', bars.PATCHES_EACH, bars.patches(entry))),
+        *(_megabytes(memory['training'][name]) for name in ('tconv', 'lax'))]
+    rows.append((layer, *cells))
+  return page.Table(
+      'To trace and compile, milliseconds; memory beyond inputs and outputs, '
+      'megabytes. "!": above its bar.',
+      ('layer', 'compile forward: tconv', 'lax', 'tconv / lax',
+       'compile training: tconv', 'lax', 'tconv / lax',
+       'memory forward: tconv', 'lax', 'flax', 'patches', 'tconv / patches',
+       'memory training: tconv', 'lax'), rows)
+
+
+def forms(layers: Mapping[str, bars.Entry]) -> page.Table:
+  """Each operation by each form, and how near the choice is to the best."""
+  entries = [(layer, operation, contraction)
+             for layer, entry in layers.items()
+             for operation, contraction in entry['contractions'].items()]
+  names = _union(c['milliseconds'] for *_, c in entries)
+  rows = []
+  for layer, operation, contraction in entries:
+    best, ratio = bars.best_form(contraction)
+    rows.append((
+        layer, operation,
+        *(_median(contraction['milliseconds'], name) for name in names),
+        ' = '.join(contraction['auto']) or 'none of these', best,
+        _marked(f'{ratio:.2f}', bars.is_within('>=', bars.FORM, ratio))))
+  return page.Table(
+      'Each operation by each form, milliseconds. Forms that are much slower '
+      f'than the best are run once. "!": below {bars.FORM:g}.',
+      ('layer', 'operation', *names, 'auto is', 'best', 'best / auto'), rows)
+
+
+def in_series(series: Mapping[str, bars.Entry], unit: str) -> page.Table:
+  """Layers that differ in one number: time for a unit of work, and memory.
+
+  Args:
+    series: entries by name.
+    unit: 'multiply_adds' or 'output_pixels'.
+
+  Returns:
+    The table.
+  """
+  heading, scale = _UNITS[unit]
+  relative = bars.relative(series, unit)
+  each = lambda entry, peer: _number(scale / entry[unit] * stopwatch.median(
+      entry['milliseconds']['forward'][peer]))
+  return page.Table(
+      f'Forward: time for the same work, and memory beyond inputs and output, '
+      f'megabytes. "!": more than {bars.FLAT:g} times the least.',
+      ('layer', f'tconv, {heading}', f'lax, {heading}', 'tconv / its least',
+       'memory of tconv', 'of lax', 'patches'),
+      [(name, each(entry, 'tconv'), each(entry, 'lax'),
+        _marked(f'{relative[name]:.2f}', bars.is_within(
+            '<=', bars.FLAT, relative[name])),
+        *(_megabytes(entry['temporary_bytes']['forward'][peer])
+          for peer in ('tconv', 'lax')),
+        _megabytes(entry['patches_bytes']))
+       for name, entry in series.items()])
+
+
+def shapes(layers: Mapping[str, bars.Entry]) -> page.Table:
+  """What the layers are, and where they are from."""
+  size = lambda entry: 'x'.join(map(str, entry['coarse_size']))
+  return page.Table(
+      'The layers, float32. Numbers are those of PyTorch\'s layer.',
+      ('layer', 'batch x size', 'channels', 'taps', 'stride', 'padding',
+       'output padding', 'dilation', 'groups', 'million multiply-adds',
+       'source'),
+      [(name, f'{entry["batch"]} x {size(entry)}',
+        f'{entry["fan_in"]} to {entry["fan_out"]}',
+        *(str(entry[key]) for key in (
+            'taps', 'stride', 'padding', 'output_padding', 'dilation',
+            'groups')),
+        _number(entry['multiply_adds'] / 1e6), entry['source'])
+       for name, entry in layers.items()])
+
+
+def for_screen(table: page.Table) -> table_lib.Table:
+  """A table whose marked rows are red."""
+  screen = table_lib.Table(title=table.caption, title_justify='left')
+  for i, name in enumerate(table.columns):
+    screen.add_column(name, justify='right' if i else 'left', overflow='fold')
+  for row in table.rows:
+    cells = [text.Text(cell or '') for cell in row]
+    marked = any(cell and cell.endswith(_MARK) for cell in row)
+    screen.add_row(*cells, style='red' if marked else None)
+  return screen
+
+
+def markdown(table: page.Table) -> str:
+  """A table in Markdown under its caption."""
+  lines = [table.columns, ['---'] * len(table.columns), *table.rows]
+  return '\n'.join((table.caption, '', *(
+      f'| {" | ".join(cell or "" for cell in line)} |' for line in lines)))
+
+
+def _union(names: Iterable[Iterable[str]]) -> list[str]:
+  """All names, in the order of their first appearance."""
+  return list(dict.fromkeys(name for some in names for name in some))
+
+
+def _median(times: Mapping[str, Sequence[float]], name: str) -> str | None:
+  return _number(stopwatch.median(times[name])) if name in times else None
+
+
+def _number(value: float) -> str:
+  """Three digits, and no exponent."""
+  return f'{value:.{0 if value >= 100 else 1 if value >= 10 else 2}f}'
+
+
+def _megabytes(size: int | None) -> str | None:
+  return None if size is None else _number(size / _MEGABYTE)
+
+
+def _marked(cell: str, is_within: bool) -> str:
+  return cell if is_within else cell + _MARK

@@ -1,0 +1,150 @@
+"""What must hold, judged from made-up times."""
+
+from absl.testing import absltest
+from absl.testing import parameterized
+
+from experiments.timing import bars
+from tests.timing_entries import entry
+from tests.timing_entries import results
+
+(BEST, LAX, LAX_EACH, TRAINING_LAX, TRAINING_TORCH, MATMUL, STRIDE, SIZE, FIRST,
+ FIRST_TRAINING, PATCHES, LARGEST, GPU, GPU_3D) = range(14)
+UNKNOWN = {'tconv': 1, 'lax': 1}
+
+
+class JudgeTest(parameterized.TestCase):
+
+  def check(self, number, measured, holds, layers, **options):
+    found = bars.judge(results(layers, **options))
+    self.assertLen(found, 14)
+    self.assertEqual(found[number].measured, measured)
+    self.assertIs(found[number].holds, holds)
+
+  @parameterized.parameters((2, '1.00', True), (1.99, '1.00', False),
+                            (8, '2.00', True))
+  def test_the_best_peer_of_each_layer_counts(self, time, mean, holds):
+    self.check(BEST, f'{mean} ({time / 4:.2f} at b, 2.00 at a)'
+               if time < 8 else '2.00 (2.00 at a, 2.00 at a)', holds, {
+        'a': entry(forward={'tconv': 4, 'lax': 100, 'flax': 8}),
+        'b': entry(forward={'tconv': 4, 'torch': time, 'lax': 100,
+                            'matmul': .01})})
+
+  @parameterized.parameters(
+      (LAX, 1.31, '1.31', True), (LAX, 1.29, '1.29', False),
+      (TRAINING_LAX, 8.01, '8.01', True), (TRAINING_LAX, 7.99, '7.99', False))
+  def test_lax_in_the_mean(self, number, ratio, mean, holds):
+    times = {'tconv': 2, 'lax': 2 * ratio}
+    layer = (entry(forward=times, training=UNKNOWN) if number == LAX else
+             entry(forward=UNKNOWN, training=times))
+    self.check(number, f'{mean} ({mean} at a, {mean} at a)', holds,
+               {'a': layer})
+
+  def test_means_are_geometric(self):
+    self.check(LAX, '4.00 (1.00 at b, 32.00 at c)', True, {
+        name: entry(forward={'tconv': 1, 'lax': time})
+        for name, time in (('a', 2), ('b', 1), ('c', 32))})
+
+  @parameterized.parameters(
+      (9, '0.90 at b', True), (8.99, '0.90 at b; 1 of 3 miss it', False))
+  def test_lax_on_every_layer(self, time, measured, holds):
+    self.check(LAX_EACH, measured, holds, {
+        name: entry(forward={'tconv': 10, 'lax': time})
+        for name, time in (('a', 20), ('b', time), ('c', 9.5))})
+
+  def test_medians_are_compared(self):
+    self.check(LAX_EACH, '2.00 at a', True, {
+        'a': entry(forward={'tconv': [1, 50, 2], 'lax': [1, 4, 9]})})
+
+  @parameterized.parameters((6, True), (5.99, False))
+  def test_the_better_layout_of_torch_counts(self, time, holds):
+    # Layers without torch do not count; other peers neither.
+    self.check(TRAINING_TORCH, f'{time / 6:.2f} ({time / 6:.2f} at a, '
+               f'{time / 6:.2f} at a)', holds, {
+                   'a': entry(forward=UNKNOWN, training={
+                       'tconv': 6, 'lax': 1, 'torch': 9,
+                       'torch channels-last': time}),
+                   'b': entry(forward=UNKNOWN)})
+
+  @parameterized.parameters(
+      (7, '0.70 at a', True), (6.9, '0.69 at a; 1 of 1 miss it', False))
+  def test_one_matmul_on_compute_bound_layers(self, time, measured, holds):
+    self.check(MATMUL, measured, holds, {
+        'a': entry(forward={'tconv': 10, 'lax': 1, 'matmul': time}),
+        'b': entry(forward={'tconv': 10, 'lax': 1})})
+
+  @parameterized.product(
+      case=((STRIDE, 'stride', 'multiply_adds'),
+            (SIZE, 'size', 'output_pixels')),
+      slow=((8, '2.00 at y', True), (8.1, '2.02 at y; 1 of 2 miss it', False)))
+  def test_work_is_flat(self, case, slow):
+    number, name, unit = case
+    time, measured, holds = slow
+    self.check(number, measured, holds, {}, **{name: {
+        'x': entry(forward={'tconv': 1, 'lax': 9}, **{unit: 10}),
+        'y': entry(forward={'tconv': time, 'lax': 1}, **{unit: 40})}})
+
+  @parameterized.parameters(
+      ((3, 2), '1.50 at a', True), ((4, 2), '2.00 at a; 1 of 2 miss it', False))
+  def test_first_calls(self, times, measured, holds):
+    layers = {'a': entry(forward=UNKNOWN, first_call=times),
+              'b': entry(forward=UNKNOWN, first_call=(1, 1))}
+    self.check(FIRST, measured, holds, layers)
+    self.check(FIRST_TRAINING, measured.split(';')[0], None, layers)
+
+  @parameterized.parameters(
+      (8, '1.00 at a', True), (9, '1.12 at a; 1 of 2 miss it', False))
+  def test_memory_of_every_layer(self, size, measured, holds):
+    self.check(PATCHES, measured, holds, {
+        'a': entry(forward=UNKNOWN, memory=(size, 99)),
+        'b': entry(forward=UNKNOWN, memory=(0, 99))})
+
+  @parameterized.parameters(
+      (4, '0.50 at y', True), (5, '0.62 at y; 1 of 1 miss it', False))
+  def test_memory_of_the_largest_image(self, size, measured, holds):
+    self.check(LARGEST, measured, holds, {}, size={
+        'x': entry(forward=UNKNOWN, memory=(8, 0)),
+        'y': entry(forward=UNKNOWN, memory=(size, 0))})
+
+  def test_nothing_measured_is_not_judged(self):
+    for bar in bars.judge(results({}))[:GPU]:
+      self.assertEqual(bar.measured, 'not measured')
+      self.assertIsNone(bar.holds)
+
+  def test_a_cpu_is_no_gpu(self):
+    layers = {'a': entry(forward=UNKNOWN, coarse_size=(2, 2, 2))}
+    for number in GPU, GPU_3D:
+      self.check(number, 'needs an NVIDIA GPU', None, layers)
+
+  @parameterized.parameters(
+      (19, 20, '0.95 at a', '10.00 at a', True),
+      (18, 19, '0.90 at a; 1 of 2 miss it', '9.50 at a; 1 of 1 miss it', False))
+  def test_an_nvidia_gpu(self, forward, training, lax, volumes, holds):
+    layers = {
+        'a': entry(forward={'tconv': 20, 'lax': forward}, training={
+            'tconv': 2, 'lax': training}, coarse_size=(2, 2, 2)),
+        'b': entry(forward={'tconv': 1, 'lax': 2}, training=UNKNOWN)}
+    options = {'device': 'gpu (NVIDIA H200)'}
+    self.check(GPU, lax, holds, layers, **options)
+    self.check(GPU_3D, volumes, holds, layers, **options)
+
+  def test_what_is_wanted_is_written_out(self):
+    wanted = [bar.wanted for bar in bars.judge(results({}))]
+    self.assertEqual(wanted, [
+        '>= 1, geometric mean', '>= 1.3, geometric mean',
+        '>= 0.9, every layer', '>= 8, geometric mean', '>= 1, geometric mean',
+        '>= 0.7, every layer', '<= 2, every layer', '<= 2, every layer',
+        '<= 1.5, every layer', 'shown', '<= 1, every layer',
+        '<= 0.5, every layer', '>= 0.95, every layer', '>= 10, every layer'])
+
+
+class FormsTest(absltest.TestCase):
+
+  def test_auto_is_not_among_the_forms(self):
+    contraction = entry(forward=UNKNOWN, contractions={
+        'conv': ({'auto': 2, 'vjp': 5, 'lax': [1, 3, 99]}, ['vjp'])}
+                        )['contractions']['conv']
+    self.assertEqual(bars.best_form(contraction), ('lax', 1.5))
+
+
+if __name__ == '__main__':
+  absltest.main()

@@ -1,0 +1,115 @@
+"""The stopwatch, against a clock that only the calls move."""
+
+import collections
+from unittest import mock
+
+from absl.testing import absltest
+from absl.testing import parameterized
+
+from experiments.timing import stopwatch
+
+
+class Clock:
+  """Calls that take the seconds they are told to, and a diary of them."""
+
+  def __init__(self):
+    self.now, self.diary = 0., []
+
+  def call(self, name, *seconds):
+    """A call that takes `seconds` one after the other, the last for ever."""
+    left = list(seconds)
+
+    def run():
+      self.now += left.pop(0) if len(left) > 1 else left[0]
+      self.diary.append(name)
+      return name.upper()
+
+    return run
+
+
+class InterleaveTest(parameterized.TestCase):
+
+  def setUp(self):
+    super().setUp()
+    self.clock = Clock()
+    self.enter_context(mock.patch('time.perf_counter', lambda: self.clock.now))
+
+  def time(self, repeats=7, settling=0, **seconds):
+    self.enter_context(mock.patch.object(stopwatch, '_SETTLING', settling))
+    hopeless = seconds.pop('hopeless', float('inf'))
+    return stopwatch.interleave(
+        {name: self.clock.call(name, *s) for name, s in seconds.items()},
+        repeats, hopeless=hopeless)
+
+  def test_the_first_run_is_not_counted(self):
+    times = self.time(a=(9, .25), b=(.0625, .125))
+    self.assertEqual(times, {'a': [250] * 7, 'b': [125] * 7})
+
+  def test_each_call_settles_before_it_is_timed(self):
+    times = self.time(settling=.25, a=[.25, .125, .0625, .0625, .125],
+                      b=[.25, 1, .25], repeats=1)
+    self.assertEqual(''.join(self.clock.diary[2:]), 'bbaaaa')
+    self.assertEqual(times, {'a': [125], 'b': [250]})
+
+  def test_every_round_has_all_in_another_order(self):
+    self.time(a=[.25], b=[.25], c=[.25])
+    rounds = [''.join(self.clock.diary[i:i + 3]) for i in range(0, 24, 3)]
+    self.assertEqual(rounds[0], 'abc')
+    for names in rounds:
+      self.assertEqual(sorted(names), ['a', 'b', 'c'])
+    neighbours = {
+        pair for names in rounds[1:] for pair in zip(names, names[1:])}
+    self.assertLen(neighbours, 6)
+
+  @parameterized.parameters((19 / 64, 7), (20 / 64, 2))
+  def test_a_slow_call_has_two_rounds(self, seconds, rounds):
+    times = self.time(a=[seconds], b=[.25])
+    self.assertLen(times['a'], rounds)
+    self.assertLen(times['b'], 7)
+
+  def test_one_round_is_one_round(self):
+    self.assertEqual(self.time(repeats=1, a=[.5], b=[.25]),
+                     {'a': [500], 'b': [250]})
+
+  def test_a_short_call_is_run_in_a_row(self):
+    times = self.time(a=[2**-9], b=[.25], repeats=2)  # Three are over 5 ms.
+    self.assertEqual(times['a'], [1e3 * 2**-9] * 2)
+    counts = collections.Counter(self.clock.diary)
+    self.assertEqual(counts, {'a': 1 + 2 * 3, 'b': 1 + 2})
+    self.assertIn('aaa', ''.join(self.clock.diary[2:]))
+
+  @parameterized.parameters((20., [20e3] * 2), (20.5, [20.5e3]))
+  def test_a_hopeless_call_is_run_once(self, seconds, expected):
+    times = self.time(a=[1], b=[seconds], hopeless=20)
+    self.assertEqual(times['b'], expected)
+    self.assertLen(times['a'], 2)
+
+  def test_a_first_run_that_is_short_is_not_hopeless(self):
+    times = self.time(a=[.001], b=(.25, .001), hopeless=20)
+    self.assertLen(times['b'], 7)
+
+  def test_outputs_of_the_first_run_are_checked(self):
+    checked = []
+    stopwatch.interleave(
+        {name: self.clock.call(name, .25) for name in 'ab'}, 3,
+        check=lambda *arguments: checked.append(arguments))
+    self.assertEqual(checked, [('a', 'A'), ('b', 'B')])
+
+
+class RatioTest(absltest.TestCase):
+
+  def test_medians_and_quartiles(self):
+    ratio = stopwatch.ratio([2, 4, 6, 8, 100], [1, 1, 1, 1, 1])
+    self.assertEqual(ratio, (6, 4, 8))
+
+  def test_rounds_that_one_lacks(self):
+    self.assertEqual(stopwatch.ratio([8, 6], [2, 2, 3, 7, 9]),
+                     (7 / 3, 3.25, 3.75))
+
+  def test_geometric_mean(self):
+    self.assertAlmostEqual(stopwatch.geometric_mean([2, .5]), 1, places=15)
+    self.assertAlmostEqual(stopwatch.geometric_mean([1, 8, 27]), 6, places=14)
+
+
+if __name__ == '__main__':
+  absltest.main()

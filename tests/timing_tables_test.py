@@ -1,0 +1,156 @@
+"""Tables and picture of the benchmark, from made-up times."""
+
+import io
+import re
+
+from absl.testing import absltest
+from absl.testing import parameterized
+import numpy as np
+import rich.console
+
+from experiments.timing import bars
+from experiments.timing import figure
+from experiments.timing import tables
+from tests.timing_entries import entry
+from tests.timing_entries import results
+
+FORMS = {'conv': ({'auto': 4, 'vjp': 4, 'lax': 3}, ['vjp']),
+         'conv_transpose': ({'auto': 4, 'taps': 4.}, [])}
+LAYERS = {
+    'good': entry(
+        forward={'lax': [8, 6, 7], 'tconv': 5, 'matmul': 5, 'torch': 123.4},
+        training={'lax': 80, 'tconv': 5, 'torch': 10}, contractions=FORMS,
+        memory=(8e6, 1.25e7), patches_bytes=8e6),
+    'bad': entry(
+        forward={'lax': 4, 'tconv': 5, 'matmul': 3},
+        training={'lax': 4, 'tconv': 5}, first_call=(31, 20),
+        memory=(16, 0), patches_bytes=8)}
+SERIES = {'s1': entry(forward={'tconv': 1, 'lax': 2}, multiply_adds=10**6,
+                      output_pixels=100),
+          's2': entry(forward={'tconv': 5, 'lax': 2}, multiply_adds=2 * 10**6,
+                      output_pixels=400)}
+RESULTS = results(LAYERS, stride=SERIES, size=SERIES)
+
+
+class TablesTest(parameterized.TestCase):
+
+  def rows(self, table):
+    """Rows as dicts by the headings, which may come several times."""
+    return [list(zip(table.columns, row, strict=True)) for row in table.rows]
+
+  def test_forward(self):
+    table = tables.against_peers(LAYERS, 'forward')
+    self.assertEqual(table.columns, (
+        'layer', 'tconv', 'lax', 'torch', 'matmul', 'best peer / tconv',
+        'lax / tconv', 'matmul / tconv'))
+    self.assertEqual(table.rows, [
+        ('good', '5.00', '7.00', '123', '5.00', '1.40 (1.30-1.50)',
+         '1.40 (1.30-1.50)', '1.00 (1.00-1.00)'),
+        ('bad', '5.00', '4.00', None, '3.00', '0.80 (0.80-0.80)',
+         '0.80 (0.80-0.80) !', '0.60 (0.60-0.60) !')])
+
+  def test_training(self):
+    table = tables.against_peers(LAYERS, 'training')
+    self.assertEqual(table.columns, (
+        'layer', 'tconv', 'lax', 'torch', 'best torch / tconv', 'lax / tconv'))
+    self.assertEqual(table.rows, [
+        ('good', '5.00', '80.0', '10.0', '2.00 (2.00-2.00)',
+         '16.00 (16.00-16.00)'),
+        ('bad', '5.00', '4.00', None, None, '0.80 (0.80-0.80)')])
+
+  def test_costs(self):
+    table = tables.costs(LAYERS)
+    self.assertLen(table.columns, 14)
+    self.assertEqual(table.rows, [
+        ('good', '3', '2', '1.50', '3', '2', '1.50', '8.00', '12.5', None,
+         '8.00', '1.00', '8.00', '12.5'),
+        ('bad', '31', '20', '1.55 !', '31', '20', '1.55', '0.00', '0.00', None,
+         '0.00', '2.00 !', '0.00', '0.00')])
+
+  def test_forms(self):
+    table = tables.forms(LAYERS)
+    self.assertEqual(table.columns, (
+        'layer', 'operation', 'auto', 'vjp', 'lax', 'taps', 'auto is', 'best',
+        'best / auto'))
+    self.assertEqual(table.rows, [
+        ('good', 'conv', '4.00', '4.00', '3.00', None, 'vjp', 'lax', '0.75 !'),
+        ('good', 'conv_transpose', '4.00', None, None, '4.00', 'none of these',
+         'taps', '1.00')])
+
+  @parameterized.parameters(
+      ('multiply_adds', ('1000', '2000', '1.00'), ('2500', '1000', '2.50 !')),
+      ('output_pixels', ('10000', '20000', '1.00'), ('12500', '5000', '1.25')))
+  def test_series(self, unit, first, second):
+    table = tables.in_series(SERIES, unit)
+    self.assertEqual(table.rows, [
+        ('s1', *first, '0.00', '0.00', '0.00'),
+        ('s2', *second, '0.00', '0.00', '0.00')])
+
+  def test_summary(self):
+    table = tables.summary([
+        bars.Bar('a', '>= 1', '2', True), bars.Bar('b', '>= 1', '0', False),
+        bars.Bar('c', '>= 1', '', None)])
+    self.assertEqual([row[-1] for row in table.rows], ['yes', 'no !', '-'])
+
+  def test_marked_rows_are_red(self):
+    screen = tables.for_screen(tables.against_peers(LAYERS, 'forward'))
+    self.assertEqual([row.style for row in screen.rows], [None, 'red'])
+    stream = io.StringIO()
+    rich.console.Console(file=stream, width=200).print(screen)
+    self.assertIn('0.80 (0.80-0.80) !', stream.getvalue())
+
+  def test_all_tables_in_markdown(self):
+    every = tables.all_tables(RESULTS)
+    self.assertLen(every, 8)
+    self.assertEqual(every[0].columns[-1], 'holds')
+    # The order is that of the points, whatever that of the results.
+    self.assertIn('multiply-add', every[5].columns[1])
+    self.assertIn('output pixel', every[6].columns[1])
+    for table in every:
+      caption, blank, head, rule, *rows = tables.markdown(table).split('\n')
+      self.assertEqual((caption, blank), (table.caption, ''))
+      self.assertRegex(rule, r'^\|( --- \|)+$')
+      for row, cells in zip(rows, table.rows, strict=True):
+        self.assertEqual(row.count('|'), head.count('|'))
+        self.assertEqual(re.split(r' ?\| ?', row)[1:-1],
+                         [cell or '' for cell in cells])
+
+  def test_nothing_but_a_series(self):
+    every = tables.all_tables(results({}, size=SERIES))
+    self.assertLen(every, 3)
+
+
+class FigureTest(absltest.TestCase):
+
+  def test_ratios_and_series_are_drawn(self):
+    above, below = figure.draw(RESULTS).subfigs
+    forward, training = above.axes
+    points = {line.get_label(): line.get_xydata().tolist()
+              for line in forward.lines}
+    self.assertEqual(points['lax / tconv'], [[1.4, 0], [.8, 1]])
+    self.assertEqual(points['best peer / tconv'], [[1.4, 0], [.8, 1]])
+    np.testing.assert_allclose(  # Quartiles are interpolated.
+        forward.collections[0].get_segments(),
+        [[[1.3, 0], [1.5, 0]], [[.8, 1], [.8, 1]]], rtol=1e-12)
+    self.assertEqual([label.get_text() for label in forward.get_yticklabels()],
+                     ['good', 'bad'])
+    [best] = [line for line in training.lines
+              if line.get_label() == 'best peer / tconv']
+    self.assertEqual(best.get_xydata().tolist(), [[2, 0], [.8, 1]])
+    for axes in forward, training:
+      self.assertEqual(axes.get_xscale(), 'log')
+      self.assertIn([[1, 0], [1, 1]],
+                    [line.get_xydata().tolist() for line in axes.lines])
+    stride, size = below.axes
+    for axes, peer, expected in ((stride, 0, [[2, 1], [2, 2.5]]),
+                                 (stride, 1, [[2, 2], [2, 1]]),
+                                 (size, 0, [[10, 1], [20, 1.25]])):
+      np.testing.assert_allclose(
+          axes.lines[peer].get_xydata(), expected, rtol=1e-12)
+
+  def test_without_series(self):
+    figure.draw(results(LAYERS)).draw_without_rendering()
+
+
+if __name__ == '__main__':
+  absltest.main()
