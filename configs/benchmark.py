@@ -2,7 +2,7 @@
 
     python -m experiments.benchmark --config=configs/benchmark.py
 
-Takes about eleven minutes on two cores with all peers (extra "peers"); those
+Takes about thirteen minutes on two cores with all peers (extra "peers"); those
 that are not installed are skipped. `configs/benchmark.py:quick` times a layer
 of each kind and ends within two minutes. Expect a training step of DCGAN 3 at
 least 8 times as fast as through `lax.conv_transpose`.
@@ -94,6 +94,6 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
           'stride': _by_stride(*(1, 4, 16) if quick else (1, 2, 4, 8, 16, 32)),
           'size': _by_size(*(64, 256, 1024) if quick else (
               64, 128, 256, 512, 1024, 2048))},
-      'repeats': 3 if quick else 5,
+      'repeats': 2 if quick else 5,
       'out': f'runs/benchmark{"_quick" if quick else ""}',
   })

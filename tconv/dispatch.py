@@ -71,7 +71,9 @@ def choose(operation: str, geometry: Geometry, shapes: tuple, platform: str
   if stride * fine >= 16 * coarse:  # Patches of the coarse grid are far less.
     return 'polyphase'
   if operation == 'conv_transpose':
-    return 'overlap_add' if stride > 1 else 'lax'
+    if stride == 1:
+      return 'lax'
+    return 'overlap_add' if overlap <= _MANY_TAPS else 'polyphase'
   if operation == 'conv':
     even = all(k % s == 0 for k, s in zip(
         geometry.kernel_size, geometry.strides))

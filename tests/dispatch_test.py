@@ -78,6 +78,7 @@ class AutoTest(parameterized.TestCase):
         ((1, (16, 16, 16), 64, 32, 5, 2, 1), 'overlap_add', 'vjp',
          'overlap_add'),
         ((4, (32, 32), 64, 64, 3, 1, 1), 'lax', 'vjp', 'vjp'),
+        ((4, (32, 32), 64, 64, 32, 2, 1), 'polyphase', 'vjp', 'vjp'),
         ((4, (32, 32), 64, 64, 4, 2, 4), 'polyphase', 'polyphase', 'taps'),
         ((1, (64, 64), 64, 64, 4, 2, 64), 'overlap_add', 'taps', 'taps'),
         ((1, (16, 16), 21, 21, 64, 32, 21), 'overlap_add', 'polyphase',
