@@ -25,6 +25,8 @@ from tconv.recordings import Recording
 
 # These are there to be read and checked against, and are never the fastest.
 _NOT_TIMED = ('matrix', 'zero_insertion')
+# Taps, or patches at a position; 4096 of them compile for minutes.
+_LONGEST = 256
 # At least, at most; no more than needed once all runs took this long together.
 _ROUNDS = 10, 1000
 _ENOUGH = 1000  # ms
@@ -124,13 +126,22 @@ def _record(contraction: Contraction) -> Recording:
   rule = dispatch.choose(contraction.operation, contraction.geometry,
                          contraction.shapes, platform)
   others = (form for form in dispatch.FORMS
-            if form not in (rule, *_NOT_TIMED))
+            if form not in (rule, *_NOT_TIMED, *_too_long(contraction)))
   times = _milliseconds(contraction, (rule, *others))
   fastest = min(times, key=times.__getitem__)
   form = fastest if times[fastest] * _CLEARLY < times[rule] else rule
   recording = Recording(contraction, form, rule, times)
   recordings.write(recording)
   return recording
+
+
+def _too_long(contraction: Contraction) -> Iterator[str]:
+  """Forms whose program would have more products or sums than compile soon."""
+  taps = math.prod(contraction.geometry.kernel_size)
+  if taps > _LONGEST:
+    yield 'taps'
+  if taps > _LONGEST * math.prod(contraction.geometry.strides):
+    yield 'overlap_add'
 
 
 def _milliseconds(contraction: Contraction,

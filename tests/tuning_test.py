@@ -268,6 +268,17 @@ class TimingTest(TuningTest):
     counts = collections.Counter(form for _, form in self.runs)
     self.assertEqual(counts['lax'], counts['polyphase'])
 
+  @parameterized.parameters(
+      (16, 8, ()), (17, 8, ('taps',)), (32, 2, ('taps',)),
+      (33, 2, ('taps', 'overlap_add')))
+  def test_programs_that_take_long_to_compile_are_not_tried(
+      self, kernel_size, stride, left_out):
+    dispatch.choose.return_value = 'vjp'
+    kernel = jax.ShapeDtypeStruct((kernel_size,) * 2 + (2, 5), Y.dtype)
+    found, = self.tune(
+        lambda y, w: tconv.conv_transpose(y, w, stride), Y, kernel)
+    self.assertEqual(set(self.times) - set(found.milliseconds), set(left_out))
+
   def test_a_form_that_fails_is_left_out(self):
     fail = mock.Mock(side_effect=jax.errors.JaxRuntimeError('out of memory'))
 
