@@ -41,9 +41,9 @@ from experiments.timing import layers as layers_lib
 from experiments.timing import measure
 from experiments.timing import peers as peers_lib
 from experiments.timing import tables
+from tconv import recordings
 
 _PACKAGES = ('jax', 'jaxlib', 'flax', 'numpy', 'torch', 'onnxruntime')
-_CPU_INFO = pathlib.Path('/proc/cpuinfo')
 
 
 def run(config: ml_collections.ConfigDict, console: rich.console.Console, *,
@@ -78,13 +78,10 @@ def run(config: ml_collections.ConfigDict, console: rich.console.Console, *,
 def _environment(command: str, skipped: Mapping[str, str]) -> dict[str, Any]:
   """What the times depend on besides the config."""
   device = jax.devices()[0]
-  models = [line.split(':', 1)[1].strip()
-            for line in _CPU_INFO.read_text().splitlines()
-            if line.startswith('model name')] if _CPU_INFO.exists() else []
   return {
       'command': command, 'device': f'{device.platform} ({device.device_kind})',
-      'processor': models[0] if models else platform.machine(),
-      'threads': peers_lib.num_threads(),
+      'processor': recordings.processor().strip(),
+      'threads': recordings.cores(),
       'versions': {'python': platform.python_version(), **{
           name: metadata.version(name) for name in _PACKAGES
           if name not in skipped}},

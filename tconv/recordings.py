@@ -187,12 +187,12 @@ def _device() -> str:
   device = jax.local_devices()[0]
   parts = [device.device_kind]
   if device.platform == 'cpu':
-    parts += [machine.machine(), _processor(), f'{_cores()} cores']
+    parts += [machine.machine(), processor(), f'{cores()} cores']
   return '-'.join(re.findall(r'[\w.]+', ' '.join(parts), re.ASCII))
 
 
-def _processor() -> str:
-  """The name of the processor, where Linux tells it."""
+def processor() -> str:
+  """Gives the name of the processor, where Linux tells it."""
   try:
     lines = pathlib.Path('/proc/cpuinfo').read_text()
   except OSError:
@@ -201,8 +201,8 @@ def _processor() -> str:
   return named.group(1) if named else machine.processor()
 
 
-def _cores() -> int:
-  """Cores that this process may use, where the system tells."""
+def cores() -> int:
+  """Counts the cores that this process may use, where the system tells."""
   if hasattr(os, 'sched_getaffinity'):
     return len(os.sched_getaffinity(0))
   return os.cpu_count() or 1

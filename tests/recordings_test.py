@@ -167,11 +167,15 @@ class KeyTest(RecordingsTest):
       self.assertIn('NVIDIA-H200', str(recording().file))
 
   def test_a_cpu_is_told_from_others(self):
-    with mock.patch.object(recordings, '_processor', return_value='A/B (R) C'):
+    with mock.patch.object(recordings, 'processor', return_value='A/B (R) C'):
       name = recordings._device.__wrapped__()
     self.assertRegex(name, r'^cpu-\w+-A-B-R-C-\d+-cores$')
     with mock.patch.object(pathlib.Path, 'read_text', side_effect=OSError):
       self.assertRegex(recordings._device.__wrapped__(), r'^cpu-[-\w]+-cores$')
+
+  def test_cores_are_those_that_may_be_used(self):
+    with mock.patch('os.sched_getaffinity', lambda _: {3, 4, 7}, create=True):
+      self.assertEqual(recordings.cores(), 3)
 
   def test_an_accelerator_goes_by_its_name(self):
     gpu = mock.Mock(device_kind='NVIDIA H200', platform='gpu')

@@ -150,10 +150,6 @@ class AvailableTest(parameterized.TestCase):
       self.assertNotIn(name, builders)
     self.assertContainsSubset(through_jax.NAMES, builders)
 
-  def test_threads(self):
-    with mock.patch('os.sched_getaffinity', lambda _: {3, 4, 7}, create=True):
-      self.assertEqual(peers.num_threads(), 3)
-
 
 class ContractionsTest(parameterized.TestCase):
 

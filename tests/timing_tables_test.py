@@ -149,7 +149,9 @@ class FigureTest(absltest.TestCase):
           axes.lines[peer].get_xydata(), expected, rtol=1e-12)
 
   def test_without_series(self):
-    figure.draw(results(LAYERS)).draw_without_rendering()
+    drawn = figure.draw(results(LAYERS))
+    drawn.draw_without_rendering()
+    self.assertNotEmpty(drawn.subfigs[0].axes[0].lines)
 
 
 if __name__ == '__main__':

@@ -7,17 +7,11 @@ import os
 
 from experiments.timing import calls
 from experiments.timing import through_jax
+from tconv import recordings
 
 Build = Callable[..., calls.Call]
 # Those that need not be installed, and where they are.
 _OTHERS = {'torch': 'through_torch', 'onnxruntime': 'through_onnx'}
-
-
-def num_threads() -> int:
-  """The cores that this process may use; JAX takes as many by itself."""
-  if hasattr(os, 'sched_getaffinity'):
-    return len(os.sched_getaffinity(0))
-  return os.cpu_count() or 1
 
 
 def available() -> tuple[dict[str, Build], dict[str, str]]:
@@ -38,7 +32,8 @@ def available() -> tuple[dict[str, Build], dict[str, str]]:
   for name, module in _OTHERS.items():
     try:
       other = importlib.import_module(f'experiments.timing.{module}')
-      builders.update(other.builders(num_threads()))
+      # JAX takes as many by itself.
+      builders.update(other.builders(recordings.cores()))
     except ImportError as error:
       skipped[name] = f'{error} (extra "peers")'
   return builders, skipped

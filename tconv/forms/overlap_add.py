@@ -22,8 +22,8 @@ from tconv.forms import patches
 from tconv.forms import rows
 from tconv.geometry import Geometry
 
-# Bytes of patches in a block, or one row. Between 4 and 16 MiB times differ
-# little; above, patches leave the cache, and the allocator asks for new pages.
+# Bytes of patches in a block, or one row. From 2 to 8 MiB times differ little;
+# above, patches leave the cache, and the allocator asks for new pages.
 BLOCK = 8 * 2**20
 
 
