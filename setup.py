@@ -12,11 +12,12 @@ EXPERIMENTS = [
     'grain', 'imagecodecs', 'jinja2', 'matplotlib', 'ml_collections', 'pillow',
     'rich', 'scikit-image', 'scikit-learn', 'tifffile',
 ]
-# What the benchmark compares with, beside lax and flax.
+# What is compared with, beside lax and flax. The tests do without torch, which
+# is large: they have vectors of it.
 PEERS = ['onnx', 'onnxruntime', 'torch']
 TEST = [
-    *EXPERIMENTS, 'flatbuffers', 'hypothesis', 'playwright', 'pytest',
-    'pytest-xdist',
+    *EXPERIMENTS, 'flatbuffers', 'hypothesis', 'keras', 'onnx', 'onnxruntime',
+    'playwright', 'pytest', 'pytest-xdist', 'safetensors',
 ]
 DEV = [*TEST, 'pyrefly', 'ruff']
 

@@ -1,5 +1,9 @@
 """Transposed convolution for JAX: complete, equal to everybody's, fast."""
 
+import importlib
+import types
+
+from tconv import dialects
 from tconv import initializers
 from tconv.operations import conv
 from tconv.operations import conv_kernel_grad
@@ -35,3 +39,16 @@ from tconv.spectrum import radial_spectrum
 from tconv.tuning import tune
 
 __version__ = '0.1.0'
+
+_LAYERS = ('linen', 'nnx')
+
+
+def __getattr__(name: str) -> types.ModuleType:
+  """Imports the layers when they are asked for: Flax takes a second or two."""
+  if name in _LAYERS:
+    return importlib.import_module(f'tconv.{name}')
+  raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+
+
+def __dir__() -> list[str]:
+  return sorted([*globals(), *_LAYERS])

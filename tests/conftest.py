@@ -1,4 +1,4 @@
-"""Four CPU devices for every test, no silent broadcasting, an empty cache."""
+"""Four CPU devices, no silent broadcasting, an empty cache, Keras on JAX."""
 
 import os
 import tempfile
@@ -9,6 +9,9 @@ os.environ['XLA_FLAGS'] = (
 # What `tconv.tune` measured for whoever runs the tests must not decide here.
 CACHE = tempfile.TemporaryDirectory()
 os.environ['XDG_CACHE_HOME'] = CACHE.name
+# Keras reads these as it is imported; the user's own settings are not for it.
+os.environ['KERAS_BACKEND'] = 'jax'
+os.environ['KERAS_HOME'] = CACHE.name
 
 import jax  # noqa: E402
 

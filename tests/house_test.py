@@ -4,11 +4,14 @@ import ast
 import inspect
 import pathlib
 import re
+import subprocess
+import sys
 
 from absl.testing import absltest
 from absl.testing import parameterized
 
 import tconv
+from tconv import dialects
 from tconv import initializers
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -25,7 +28,10 @@ ORDER = (
     ('tconv.recordings',),
     ('tconv.trilinear', 'tconv.arguments'),
     ('tconv.operations', 'tconv.tuning'),
-    ('tconv.resample',),
+    ('tconv.resample', 'tconv.dialects.common'),
+    ('tconv.dialects.torch', 'tconv.dialects.onnx', 'tconv.dialects.keras',
+     'tconv.dialects.lax'),
+    ('tconv.dialects',),
 )
 # These measure kernels and images, and know nothing of how they are made.
 MEASURES = (
@@ -34,11 +40,22 @@ MEASURES = (
     ('tconv.spectrum.grid', 'tconv.spectrum.lines', 'tconv.spectrum.radial'),
     ('tconv.spectrum',),
 )
+# These may use all of it, and are the only ones that know Flax.
+LAYERS = (
+    ('tconv.layers',),
+    ('tconv.nnx', 'tconv.linen'),
+)
+TABLES = ORDER + MEASURES + LAYERS
 
-FUNCTIONS = [
-    getattr(module, name)
-    for module in (tconv, initializers) for name in vars(module)
-    if inspect.isfunction(getattr(module, name)) and not name.startswith('_')]
+
+def functions(*modules):
+  return [
+      getattr(module, name) for module in modules for name in vars(module)
+      if inspect.isfunction(getattr(module, name)) and not name.startswith('_')]
+
+
+OWN = functions(tconv, initializers)
+FUNCTIONS = OWN + functions(dialects)  # Those have the parameters of others.
 # Parameters that have a default and may be given by position, as in lax.
 BY_POSITION = {'strides', 'padding', 'initializer', 'means'}
 
@@ -55,8 +72,8 @@ def imports_of(path):
       names = [alias.name for alias in node.names]
     elif isinstance(node, ast.ImportFrom):
       full = [f'{node.module}.{alias.name}' for alias in node.names]
-      names = [n if (ROOT / n.replace('.', '/')).with_suffix('.py').exists()
-               else node.module for n in full]
+      names = [n if any((ROOT / f'{n.replace(".", "/")}{end}').exists()
+                        for end in ('', '.py')) else node.module for n in full]
     else:
       continue
     yield from (n for n in names
@@ -71,16 +88,31 @@ class ImportsTest(parameterized.TestCase):
     name, imports = name_of(path), set(imports_of(path))
     if name == 'tconv':
       return self.assertTrue(all(i.startswith('tconv.') for i in imports))
-    for order in MEASURES, ORDER:
+    for below, order in ((), MEASURES), ((), ORDER), (ORDER + MEASURES, LAYERS):
       rows = [i for i, names in enumerate(order) if name in names]
       if rows:
-        allowed = {n for names in order[:rows[0]] for n in names}
+        allowed = {n for names in (*below, *order[:rows[0]]) for n in names}
         return self.assertLessEqual(imports, allowed)
     self.fail(f'{name} has no place in the order of modules.')
 
   def test_the_tables_are_complete(self):
-    known = {n for row in ORDER + MEASURES for n in row} | {'tconv'}
+    known = {n for row in TABLES for n in row} | {'tconv'}
     self.assertEqual({name_of(path) for path in MODULES}, known)
+
+  def test_only_layers_wait_for_flax(self):
+    subprocess.run(
+        [sys.executable, '-c', """if True:
+            import sys, tconv, tconv.dialects
+            assert 'flax' not in sys.modules
+            assert tconv.nnx.ConvTranspose and tconv.linen.ConvTranspose
+            assert {'nnx', 'linen', 'conv'} <= set(dir(tconv))
+            try:
+              tconv.nothing
+            except AttributeError as error:
+              assert 'nothing' in str(error)
+            else:
+              sys.exit(1)
+            """], cwd=ROOT, check=True)
 
   def test_nothing_imports_the_tests_or_a_study_from_below(self):
     for path in (ROOT / 'experiments').rglob('*.py'):
@@ -102,7 +134,8 @@ class ReadmeTest(parameterized.TestCase):
   def test_every_function_is_named(self):
     text = (ROOT / 'README.md').read_text(encoding='utf-8')
     for function in FUNCTIONS:
-      self.assertIn(f'`{function.__name__}', text.replace('initializers.', ''))
+      self.assertIn(f'`{function.__name__}',
+                    re.sub(r'(initializers|dialects)\.', '', text))
 
 
 class InterfaceTest(parameterized.TestCase):
@@ -122,7 +155,7 @@ class InterfaceTest(parameterized.TestCase):
     for name in inspect.signature(function).parameters:
       self.assertIn(f'{name}:', doc)
 
-  @parameterized.named_parameters((f.__name__, f) for f in FUNCTIONS)
+  @parameterized.named_parameters((f.__name__, f) for f in OWN)
   def test_options_are_keyword_only(self, function):
     for parameter in inspect.signature(function).parameters.values():
       if (parameter.default is not parameter.empty

@@ -1,0 +1,122 @@
+"""`keras.ops.conv_transpose`, as of Keras 3.15.
+
+Keras' backends for JAX, NumPy and PyTorch agree with each other, and are what
+is followed. Those for TensorFlow and OpenVINO leave the padding to their
+frameworks: OpenVINO is asked for SAME_LOWER, the other end for an odd position.
+
+References:
+  Keras, `conv_transpose
+  <https://keras.io/api/ops/nn/#convtranspose-function>`_, 2026.
+"""
+
+from collections.abc import Sequence
+
+import jax
+
+from tconv import geometry
+from tconv import operations
+from tconv.dialects import common
+from tconv.geometry import Pads
+from tconv.geometry import Size
+
+Ints = int | Sequence[int]
+
+
+def keras_conv_transpose(
+    inputs: jax.Array,
+    kernel: jax.Array,
+    strides: Ints = 1,
+    padding: str = 'valid',
+    output_padding: Ints | None = None,
+    data_format: str = 'channels_last',
+    dilation_rate: Ints = 1) -> jax.Array:
+  """The transposed convolution of Keras, without the bias of its layers.
+
+  The size of the result is (size - 1) * stride + last, for each axis. With
+  k_eff = (k - 1) * dilation + 1,
+
+    padding    last by default         last with output_padding
+    'valid'    max(k_eff, stride)      k_eff + output_padding
+    'same'     stride                  k_eff % 2 + output_padding
+
+  There are no groups. As in the op, and not as in the layers, strides go with
+  dilation, and an output padding may reach the stride. Other than there, arrays
+  of integers, a negative output padding and an empty result are errors, and so
+  are an output padding for only some of the axes, or for too many.
+
+  Args:
+    inputs: [N, *size, I] array of floats or complex numbers, with one to three
+      spatial axes; [N, I, *size] with channels first.
+    kernel: [*K, O, I] array of the same dtype.
+    strides: one int, or one for each spatial axis.
+    padding: 'valid' or 'same', of the forward convolution.
+    output_padding: what the size is to be, in the table above; one int or one
+      for each axis, or None.
+    data_format: 'channels_last' or 'channels_first', of inputs and result. The
+      None of Keras, which stands for a setting of its own, has to be spelt out.
+    dilation_rate: steps between taps, one int or one for each axis.
+
+  Returns:
+    [N, *fine, O] array, or [N, O, *fine] with channels first.
+
+  Raises:
+    ValueError: an argument is illegal; the message names it.
+  """
+  inputs = common.checked('inputs', inputs, {3, 4, 5})
+  kernel = common.checked('kernel', kernel, {inputs.ndim}, like=inputs)
+  num_axes = inputs.ndim - 2
+  strides = geometry.per_axis('strides', strides, num_axes, 1)
+  dilation = geometry.per_axis('dilation_rate', dilation_rate, num_axes, 1)
+  _check_name('padding', padding, ('valid', 'same'))
+  _check_name('data_format', data_format, ('channels_last', 'channels_first'))
+  last = data_format.lower() == 'channels_last'
+  channels = inputs.shape[-1 if last else 1]
+  if kernel.shape[-1] != channels:
+    raise ValueError(
+        f'kernel must be [*K, O, I] with the channels of inputs, I = '
+        f'{channels}; got shape {kernel.shape}.')
+  pads = padding.upper()  # Without a number they are the library's own.
+  if output_padding is not None:
+    extra = geometry.per_axis('output_padding', output_padding, num_axes, 0)
+    pads = _pads(pads, kernel.shape[:-2], dilation, extra)
+  axes = 'DHW'[-num_axes:]
+  features = f'N{axes}C' if last else f'NC{axes}'
+  return operations.conv_transpose(
+      inputs, kernel, strides, pads, kernel_dilation=dilation,
+      dimension_numbers=(features, f'{axes}IO', features))
+
+
+def kernel_from_keras(kernel: jax.Array) -> jax.Array:
+  """The library's kernel from that of a Keras layer: they are the same.
+
+  So is the `kernel` of `tconv.nnx.ConvTranspose(..., transpose_kernel=True)`.
+
+  Args:
+    kernel: [*K, O, I] array of a transposed convolution from I to O channels,
+      with one to three spatial axes.
+
+  Returns:
+    [*K, O, I] kernel, as `tconv.conv_transpose` takes it.
+
+  Raises:
+    ValueError: `kernel` is no array, or has an illegal rank or dtype.
+  """
+  return common.checked('kernel', kernel, {3, 4, 5})
+
+
+def _check_name(argument: str, name: str, names: tuple[str, ...]) -> None:
+  """Checks a name, in upper or lower case."""
+  if not isinstance(name, str) or name.lower() not in names:
+    raise ValueError(
+        f'{argument} must be one of {", ".join(names)}; got {name!r}.')
+
+
+def _pads(padding: str, kernel_size: Size, dilation: Size, extra: Size) -> Pads:
+  """Padding of the forward convolution that comes of an output padding."""
+  effective = geometry.effective_size(kernel_size, dilation)
+  if padding == 'VALID':
+    return tuple((0, -a) for a in extra)
+  # An odd position goes to the high end, and so does all that is negative.
+  totals = tuple(e - e % 2 - a for e, a in zip(effective, extra))
+  lows = tuple(max(t // 2, 0) for t in totals)
+  return tuple((lo, t - lo) for lo, t in zip(lows, totals))

@@ -1,0 +1,156 @@
+"""`jax.lax.conv_transpose`, and the kernels of Flax's layers."""
+
+from collections.abc import Iterable
+from collections.abc import Sequence
+import operator
+from typing import Any
+
+import jax
+from jax import lax
+import numpy as np
+
+from tconv import arguments
+from tconv import geometry
+from tconv import operations
+from tconv.dialects import common
+from tconv.forms import layout
+
+
+def lax_conv_transpose(
+    lhs: jax.Array,
+    rhs: jax.Array,
+    strides: Sequence[int],
+    padding: str | Sequence[tuple[int, int]],
+    rhs_dilation: Sequence[int] | None = None,
+    dimension_numbers: arguments.DimensionNumbers = None,
+    transpose_kernel: bool = False,
+    precision: lax.PrecisionLike = None,
+    preferred_element_type: jax.typing.DTypeLike | None = None,
+    use_consistent_padding: bool = False,
+    *,
+    feature_group_count: int = 1) -> jax.Array:
+  """`jax.lax.conv_transpose`, with groups.
+
+  An empty result, which lax gives for some paddings in numbers, is an error.
+
+  Args:
+    lhs: [N, *size, I] array of floats or complex numbers, in the layout of
+      `dimension_numbers`, with zero to three spatial axes.
+    rhs: [*K, I / feature_group_count, O] kernel of the same dtype, or with
+      `transpose_kernel` [*K, O / feature_group_count, I].
+    strides: steps between the inputs, one for each spatial axis.
+    padding: 'SAME' or 'VALID', of the forward convolution, or a (low, high)
+      pair for each axis: zeros around the inputs that lie `strides` apart.
+    rhs_dilation: steps between taps, one for each axis; None for 1.
+    dimension_numbers: layouts of lhs, rhs and result, as in
+      `jax.lax.conv_general_dilated`; by default ('NHWC', 'HWIO', 'NHWC').
+    transpose_kernel: whether `rhs` is the kernel of the forward convolution,
+      to be turned around; its layout then has the result's channels at I and
+      those of `lhs` at O.
+    precision: as in `jax.lax.conv_transpose`.
+    preferred_element_type: dtype to accumulate in and to return.
+    use_consistent_padding: whether pairs are the forward convolution's too.
+    feature_group_count: number of groups that both channel axes fall into.
+
+  Returns:
+    [N, *fine, O] array, in the layout of `dimension_numbers`.
+
+  Raises:
+    ValueError: an argument is illegal; the message names it.
+  """
+  lhs = common.checked('lhs', lhs, {2, 3, 4, 5})
+  rhs = common.checked('rhs', rhs, {lhs.ndim}, like=lhs)
+  to_lhs, to_rhs, to_result = arguments.layouts(lhs, dimension_numbers)
+  lhs, rhs = lhs.transpose(to_lhs), rhs.transpose(to_rhs)
+
+  arguments.check_groups(feature_group_count, 'rhs', rhs.shape[-1])
+  channels = (rhs.shape[-1] if transpose_kernel
+              else rhs.shape[-2] * feature_group_count)
+  if lhs.shape[-1] != channels:
+    raise ValueError(
+        f'lhs must have as many channels as rhs reads, {channels}; got '
+        f'{lhs.shape[-1]}.')
+
+  kernel_size = rhs.shape[:-2]
+  num_axes = len(kernel_size)
+  strides = _each('strides', strides, num_axes)
+  dilation = _each('rhs_dilation', (1,) * num_axes if rhs_dilation is None
+                   else rhs_dilation, num_axes)
+  if not isinstance(padding, str) or padding not in ('SAME', 'VALID'):
+    padding = _pairs(padding, num_axes)
+    if not use_consistent_padding:
+      padding = forward_pads(padding, kernel_size, dilation)
+  result = operations.conv_transpose(
+      lhs,
+      kernel_from_flax(rhs, transpose_kernel,
+                       feature_group_count=feature_group_count),
+      strides, padding, kernel_dilation=dilation,
+      feature_group_count=feature_group_count, precision=precision,
+      preferred_element_type=preferred_element_type)
+  return result.transpose(np.argsort(to_result))
+
+
+def kernel_from_flax(kernel: jax.Array, transpose_kernel: bool = False, *,
+                     feature_group_count: int = 1) -> jax.Array:
+  """The kernel that a Flax or lax transposed convolution holds, as tconv's.
+
+  Args:
+    kernel: [*K, I / feature_group_count, O] array of a layer from I to O
+      features, or with `transpose_kernel` [*K, O / feature_group_count, I].
+    transpose_kernel: the layer's.
+    feature_group_count: number of groups that both channel axes fall into.
+
+  Returns:
+    [*K, O / feature_group_count, I] kernel of the forward convolution, which
+    `tconv.conv_transpose` takes: the array itself with `transpose_kernel`, else
+    turned around.
+
+  Raises:
+    ValueError: an argument is illegal; the message names it.
+  """
+  kernel = common.checked('kernel', kernel, {2, 3, 4, 5})
+  arguments.check_groups(feature_group_count, 'kernel', kernel.shape[-1])
+  if transpose_kernel:
+    return kernel
+  return layout.flip(layout.swap_channels(kernel, feature_group_count))
+
+
+def forward_pads(padding: geometry.Pads, kernel_size: geometry.Size,
+                 dilation: geometry.Size) -> geometry.Pads:
+  """Turns padding of the dilated inputs into the forward convolution's.
+
+  Together they make up k_eff - 1, so the same function leads back.
+
+  Args:
+    padding: (low, high) pairs, one for each axis.
+    kernel_size: taps on each axis.
+    dilation: steps between taps on each axis.
+
+  Returns:
+    (low, high) pairs, negative ones where the padding is beyond a full one.
+  """
+  effective = geometry.effective_size(kernel_size, dilation)
+  return tuple((e - 1 - lo, e - 1 - hi)
+               for e, (lo, hi) in zip(effective, padding, strict=True))
+
+
+def _each(name: str, values: Sequence[int], num_axes: int) -> geometry.Size:
+  """Reads an int for each axis; lax takes no single one for all of them."""
+  if not isinstance(values, Iterable):
+    raise ValueError(
+        f'{name} must be a sequence of {num_axes} ints; got {values!r}.')
+  return geometry.per_axis(name, values, num_axes, 1)
+
+
+def _pairs(padding: Any, num_axes: int) -> geometry.Pads:
+  """Reads a (low, high) pair for each axis."""
+  try:
+    pairs = tuple((operator.index(lo), operator.index(hi))
+                  for lo, hi in padding)
+  except (TypeError, ValueError):
+    pairs = None
+  if pairs is None or len(pairs) != num_axes:
+    raise ValueError(
+        f"padding must be 'SAME', 'VALID' or a sequence of {num_axes} (low, "
+        f'high) pairs of ints; got {padding!r}.')
+  return pairs

@@ -1,0 +1,120 @@
+"""`torch.nn.functional.conv_transpose1d`, `2d` and `3d`, as of torch 2.13.
+
+References:
+  PyTorch, `ConvTranspose2d
+  <https://docs.pytorch.org/docs/stable/generated/torch.nn.ConvTranspose2d.html>`_,
+  2026.
+"""
+
+from collections.abc import Sequence
+
+import jax
+from jax import lax
+import numpy as np
+
+from tconv import geometry
+from tconv import operations
+from tconv.dialects import common
+
+Ints = int | Sequence[int]
+
+
+def torch_conv_transpose(
+    input: jax.Array,
+    weight: jax.Array,
+    bias: jax.Array | None = None,
+    stride: Ints = 1,
+    padding: Ints = 0,
+    output_padding: Ints = 0,
+    groups: int = 1,
+    dilation: Ints = 1) -> jax.Array:
+  """The transposed convolutions of PyTorch, in one to three dimensions.
+
+  The size of the result is, for each axis,
+
+    (size - 1) * stride - 2 * padding + dilation * (k - 1) + output_padding + 1
+
+  What PyTorch refuses is an error here too. So are some things that it takes
+  for some dtypes and batches: arrays of integers, a bias of another dtype, a
+  weight of another dtype for no images, empty images and results. The other way
+  around, integers and sequences may be of any type, such as bool and NumPy's.
+
+  Args:
+    input: [N, I, *size] or, unbatched, [I, *size] array of floats or complex
+      numbers.
+    weight: [I, O / groups, *K] array of the same dtype, with one to three
+      spatial axes.
+    bias: [O] array of the same dtype, added to each channel; or None.
+    stride: one int, or one for each spatial axis; this one and the other such
+      arguments may also be a sequence of one int for all axes.
+    padding: positions to take off at both ends of each axis, one int or one for
+      each.
+    output_padding: positions to add at the high end, one int or one for each
+      axis, below max(stride, dilation).
+    groups: number of groups that both channel axes fall into.
+    dilation: steps between taps, one int or one for each axis.
+
+  Returns:
+    [N, O, *fine] array, or [O, *fine].
+
+  Raises:
+    ValueError: an argument is illegal; the message names it.
+  """
+  weight = common.checked('weight', weight, {3, 4, 5})
+  input = common.checked('input', input, {weight.ndim - 1, weight.ndim},
+                         like=weight)
+  unbatched = input.ndim < weight.ndim
+  if unbatched:
+    input = input[None]
+  if 0 in weight.shape:
+    raise ValueError(f'weight must not be empty; got shape {weight.shape}.')
+  if 0 in input.shape[2:] or input.shape[1] != weight.shape[0]:
+    raise ValueError(
+        f'input must be [N, {weight.shape[0]}, *size], or [{weight.shape[0]}, '
+        f'*size], of as many channels as weight has and of sizes >= 1; got '
+        f'shape {input.shape[unbatched:]}.')
+  if (not isinstance(groups, (int, np.integer)) or groups < 1
+      or weight.shape[0] % groups):
+    raise ValueError(
+        'groups must be an int >= 1 that divides the number of channels of '
+        f'input, {weight.shape[0]}; got {groups!r}.')
+
+  num_axes = weight.ndim - 2
+  order = tuple(range(weight.ndim))  # Channels first, as lax's numbers have it.
+  result = operations.conv_transpose(
+      input, weight, _each('stride', stride, num_axes, 1),
+      _each('padding', padding, num_axes, 0),
+      output_padding=_each('output_padding', output_padding, num_axes, 0),
+      kernel_dilation=_each('dilation', dilation, num_axes, 1),
+      feature_group_count=int(groups),
+      dimension_numbers=lax.ConvDimensionNumbers(order, order, order))
+  result = common.with_bias(result, 'bias', bias, 1)
+  return result[0] if unbatched else result
+
+
+def kernel_from_torch(weight: jax.Array) -> jax.Array:
+  """The library's kernel from the weight of a PyTorch layer.
+
+  It is the `kernel` of `tconv.nnx.ConvTranspose(..., transpose_kernel=True)` as
+  it stands. The weight of a `torch.nn.Conv2d`, [O, C / groups, *K], becomes the
+  kernel of `tconv.conv` and of `flax.nnx.Conv` in the same way.
+
+  Args:
+    weight: [I, O / groups, *K] array of a transposed convolution from I to O
+      channels, with one to three spatial axes.
+
+  Returns:
+    [*K, O / groups, I] kernel, as `tconv.conv_transpose` takes it.
+
+  Raises:
+    ValueError: `weight` is no array, or has an illegal rank or dtype.
+  """
+  return common.channels_first_kernel(weight)
+
+
+def _each(name: str, value: Ints, num_axes: int,
+          minimum: int) -> geometry.Size:
+  """Reads ints for each axis; PyTorch has a sequence of one stand for all."""
+  if isinstance(value, Sequence) and len(value) == 1:
+    value = tuple(value) * num_axes
+  return geometry.per_axis(name, value, num_axes, minimum)

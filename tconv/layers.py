@@ -1,0 +1,217 @@
+"""What the layers of `tconv.nnx` and `tconv.linen` do; those only adapt it.
+
+A layer is any object with the attributes that both kinds share by name; the
+parameters, and `promote` for its dtypes, are given beside it. Inputs are
+[*batch, *size, I] with any number of batch axes, or none.
+"""
+
+from collections.abc import Callable
+from collections.abc import Sequence
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tconv import geometry
+from tconv import operations
+from tconv import phases
+from tconv import resample
+from tconv.dialects import lax as lax_dialect
+
+# From inputs, kernel and bias (or None) to the same in one dtype.
+Promote = Callable[..., Sequence[Any]]
+
+
+def kernel_axes(kernel_size: int | Sequence[int]) -> geometry.Size:
+  """Reads a layer's kernel size; as in Flax, an int is one axis."""
+  return geometry.per_axis('kernel_size', kernel_size, np.size(kernel_size), 1)
+
+
+def kernel_shape(kernel_size: int | Sequence[int], in_features: int,
+                 out_features: int, feature_group_count: int,
+                 transpose_kernel: bool = False) -> geometry.Size:
+  """The shape of a layer's kernel.
+
+  Args:
+    kernel_size: taps, one number for each axis; an int is one axis.
+    in_features: I, channels of the inputs.
+    out_features: O, channels of the result.
+    feature_group_count: number of groups that both fall into.
+    transpose_kernel: whether it is the kernel of a convolution from O to I.
+
+  Returns:
+    [*K, I / groups, O], or [*K, O / groups, I] if `transpose_kernel`.
+
+  Raises:
+    ValueError: an argument is illegal; the message names it.
+  """
+  groups = feature_group_count
+  if (not isinstance(groups, (int, np.integer)) or groups < 1
+      or in_features % groups or out_features % groups):
+    raise ValueError(
+        'feature_group_count must be an int >= 1 that divides the layer\'s '
+        f'{in_features} input and {out_features} output channels; got '
+        f'{groups!r}.')
+  channels = ((out_features // groups, in_features) if transpose_kernel
+              else (in_features // groups, out_features))
+  return *kernel_axes(kernel_size), *channels
+
+
+def shuffled_features(kernel_size: int | Sequence[int],
+                      scale: int | Sequence[int], features: int) -> int:
+  """The number of channels, prod(scale) * features, that a shuffle reads."""
+  scale = geometry.per_axis('scale', scale, len(kernel_axes(kernel_size)), 1)
+  return math.prod(scale) * features
+
+
+def conv_transpose(layer: Any, inputs: jax.Array, kernel: jax.Array,
+                   bias: jax.Array | None, promote: Promote,
+                   output_size: int | Sequence[int] | None) -> jax.Array:
+  """Applies a `ConvTranspose`.
+
+  Args:
+    layer: an object with Flax's `strides`, `padding`, `kernel_dilation`,
+      `mask`, `precision`, `preferred_element_type`, `transpose_kernel`, and
+      `feature_group_count`, `output_padding`, `method`, `equal_phases`.
+    inputs: [*batch, *size, I] array.
+    kernel: [*K, I / groups, O], or [*K, O / groups, I] if `transpose_kernel`.
+    bias: [O] array, or None.
+    promote: brings the arrays to one dtype.
+    output_size: as in `tconv.conv_transpose`.
+
+  Returns:
+    [*batch, *fine, O] array.
+
+  Raises:
+    ValueError: an argument of the layer is illegal; the message names it.
+  """
+  kernel_size = kernel.shape[:-2]
+  num_axes = len(kernel_size)
+  strides, dilation = (
+      geometry.per_axis(name, 1 if steps is None else steps, num_axes, 1)
+      for name, steps in (('strides', layer.strides),
+                          ('kernel_dilation', layer.kernel_dilation)))
+
+  if layer.mask is not None:
+    if layer.equal_phases:
+      raise ValueError(
+          'equal_phases must be False with a mask, as each would undo the '
+          'other.')
+    if layer.mask.shape != kernel.shape:
+      raise ValueError(
+          f'mask must have the shape of the kernel, {kernel.shape}; got '
+          f'{layer.mask.shape}.')
+    kernel = kernel * layer.mask
+  if layer.equal_phases:
+    # The kernel may be turned around: `tconv.phases` says why that is the same.
+    kernel = phases.equalize_phases(kernel, strides, kernel_dilation=dilation)
+  padding = _padding(layer.padding, kernel_size, dilation)
+  inputs, kernel, bias = promote(inputs, kernel, bias)
+  kernel = lax_dialect.kernel_from_flax(
+      kernel, layer.transpose_kernel,
+      feature_group_count=layer.feature_group_count)
+
+  def apply(images):
+    result = operations.conv_transpose(
+        images, kernel, strides, padding, output_padding=layer.output_padding,
+        output_size=output_size, kernel_dilation=dilation,
+        feature_group_count=layer.feature_group_count,
+        precision=layer.precision, method=layer.method,
+        preferred_element_type=layer.preferred_element_type)
+    if padding == 'CIRCULAR':
+      # tconv centres the taps. Flax centres what a 'VALID' result exceeds
+      # size * stride by, and favours the low end if it turns the kernel around.
+      effective = geometry.effective_size(kernel_size, dilation)
+      shift = [(e - 1) // 2 - (max(e - s, 0) + layer.transpose_kernel) // 2
+               for e, s in zip(effective, strides)]
+      result = jnp.roll(result, shift, range(1, num_axes + 1))
+    return _with_bias(result, bias)
+
+  return _over_batch_axes(apply, inputs, num_axes)
+
+
+def resize_conv(layer: Any, inputs: jax.Array, kernel: jax.Array,
+                bias: jax.Array | None, promote: Promote) -> jax.Array:
+  """Applies a `ResizeConv`.
+
+  Args:
+    layer: an object with `scale`, `padding`, `method`, `feature_group_count`
+      and `precision`.
+    inputs: [*batch, *size, I] array.
+    kernel: [*K, I / groups, O] array.
+    bias: [O] array, or None.
+    promote: brings the arrays to one dtype.
+
+  Returns:
+    [*batch, *fine, O] array.
+  """
+  inputs, kernel, bias = promote(inputs, kernel, bias)
+
+  def apply(images):
+    return _with_bias(resample.resize_conv(
+        images, kernel, layer.scale, layer.padding, method=layer.method,
+        feature_group_count=layer.feature_group_count,
+        precision=layer.precision), bias)
+
+  return _over_batch_axes(apply, inputs, kernel.ndim - 2)
+
+
+def sub_pixel_conv(layer: Any, inputs: jax.Array, kernel: jax.Array,
+                   bias: jax.Array | None, promote: Promote) -> jax.Array:
+  """Applies a `SubPixelConv`: the bias comes before the shuffle.
+
+  Args:
+    layer: an object with `scale`, `padding`, `feature_group_count` and
+      `precision`.
+    inputs: [*batch, *size, I] array.
+    kernel: [*K, I / groups, prod(scale) * O] array.
+    bias: [prod(scale) * O] array, or None.
+    promote: brings the arrays to one dtype.
+
+  Returns:
+    [*batch, *fine, O] array.
+  """
+  inputs, kernel, bias = promote(inputs, kernel, bias)
+
+  def apply(images):
+    return resample.depth_to_space(_with_bias(operations.conv(
+        images, kernel, 1, layer.padding,
+        feature_group_count=layer.feature_group_count,
+        precision=layer.precision), bias), layer.scale)
+
+  return _over_batch_axes(apply, inputs, kernel.ndim - 2)
+
+
+def _padding(padding: geometry.Padding, kernel_size: geometry.Size,
+             dilation: geometry.Size) -> geometry.Padding:
+  """Flax's padding as the library's: numbers are those of lax."""
+  pads = geometry.explicit_padding(padding, len(kernel_size))
+  if not isinstance(pads, str):
+    return lax_dialect.forward_pads(pads, kernel_size, dilation)
+  if pads != padding:  # lax has another meaning for 'valid'.
+    raise ValueError(f'padding must be in capitals; got {padding!r}.')
+  return pads
+
+
+def _with_bias(result: jax.Array, bias: jax.Array | None) -> jax.Array:
+  """Adds [C] to [..., C], with what promotion of dtypes there is."""
+  if bias is None:
+    return result
+  return result + bias.reshape((1,) * (result.ndim - 1) + (-1,))
+
+
+def _over_batch_axes(apply: Callable[[jax.Array], jax.Array],
+                     inputs: jax.Array, num_axes: int) -> jax.Array:
+  """Applies a function of [N, *size, I] images to any number of batch axes."""
+  axes = inputs.ndim - num_axes - 1
+  if axes < 0:
+    raise ValueError(
+        f'inputs must have at least {num_axes + 1} axes, [*size, I]; got shape '
+        f'{inputs.shape}.')
+  if axes == 1:  # What is sharded need not be reshaped.
+    return apply(inputs)
+  batch, image = inputs.shape[:axes], inputs.shape[axes:]
+  result = apply(inputs.reshape(math.prod(batch), *image))
+  return result.reshape(*batch, *result.shape[1:])

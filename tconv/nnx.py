@@ -1,0 +1,279 @@
+"""Layers for `flax.nnx`; what they compute stands in `tconv.layers`."""
+
+from collections.abc import Mapping
+from collections.abc import Sequence
+import types
+from typing import Any
+
+from flax import nnx
+from flax import typing
+from flax.nnx.nn import dtypes
+from flax.nnx.nn import linear
+import jax
+import jax.numpy as jnp
+
+from tconv import geometry
+from tconv import layers
+
+_NO_METADATA = types.MappingProxyType({})
+
+
+class ConvTranspose(nnx.ConvTranspose):
+  """Flax's transposed convolution, with groups, any size and equal phases.
+
+  It can stand wherever `flax.nnx.ConvTranspose` does: same arguments, same
+  parameters from the same seed, same results. The state of one fits the other.
+
+    layer = tconv.nnx.ConvTranspose(3, 4, (4, 4), 2, rngs=nnx.Rngs(0))
+    y = jnp.ones((1, 8, 8, 3))
+    x = layer(y)  # [1, 16, 16, 4]
+    x = layer(y, output_size=(15, 16))  # [1, 15, 16, 4]
+
+  Args:
+    in_features: I, channels of the inputs.
+    out_features: O, channels of the result.
+    kernel_size: taps, one number for each spatial axis; an int is one axis.
+    strides: one int, or one for each axis; None for 1.
+    padding: 'SAME', 'VALID' or 'CIRCULAR' as for the forward convolution, but
+      that 'CIRCULAR' is centred as in Flax; or numbers as in
+      `jax.lax.conv_transpose`, which pad the dilated inputs: one int, one int
+      for each axis, or a (low, high) pair for each. k_eff - 1 minus these is
+      the forward convolution's padding, and PyTorch's.
+    kernel_dilation: steps between taps, as `strides`.
+    use_bias: whether to add a bias.
+    mask: array of the kernel's shape to multiply it with, or None.
+    dtype: of the computation; None for that of inputs and parameters.
+    param_dtype: of the parameters.
+    precision: as in `tconv.conv_transpose`.
+    kernel_init: initializer of the kernel.
+    bias_init: initializer of the bias.
+    transpose_kernel: whether the kernel is that of the forward convolution.
+    promote_dtype: brings a tuple of inputs, kernel and bias to one dtype.
+    preferred_element_type: as in `tconv.conv_transpose`.
+    rngs: for the initializers.
+    kernel_metadata: of the kernel's `nnx.Param`.
+    bias_metadata: of the bias's.
+    feature_group_count: groups that the channels on both sides fall into. The
+      kernel is [*K, I / groups, O], or with `transpose_kernel`
+      [*K, O / groups, I].
+    output_padding: as in `tconv.conv_transpose`, for padding in numbers.
+    method: as in `tconv.conv_transpose`.
+    equal_phases: whether to use `tconv.equalize_phases` of the kernel, so that
+      no checkerboard can be learned. Gradients flow through it. After training
+      that kernel may be written into the parameter, and this turned off.
+
+  Raises:
+    ValueError: `feature_group_count` does not divide the channels.
+  """
+
+  def __init__(
+      self,
+      in_features: int,
+      out_features: int,
+      kernel_size: int | Sequence[int],
+      strides: int | Sequence[int] | None = None,
+      *,
+      padding: typing.PaddingLike = 'SAME',
+      kernel_dilation: int | Sequence[int] | None = None,
+      use_bias: bool = True,
+      mask: jax.Array | None = None,
+      dtype: typing.Dtype | None = None,
+      param_dtype: typing.Dtype = jnp.float32,
+      precision: typing.PrecisionLike | None = None,
+      kernel_init: typing.Initializer = linear.default_kernel_init,
+      bias_init: typing.Initializer = linear.default_bias_init,
+      transpose_kernel: bool = False,
+      promote_dtype: typing.PromoteDtypeFn = dtypes.promote_dtype,
+      preferred_element_type: typing.Dtype | None = None,
+      rngs: nnx.Rngs,
+      kernel_metadata: Mapping[str, Any] = _NO_METADATA,
+      bias_metadata: Mapping[str, Any] = _NO_METADATA,
+      feature_group_count: int = 1,
+      output_padding: int | Sequence[int] = 0,
+      method: str = 'auto',
+      equal_phases: bool = False):
+    shape = layers.kernel_shape(
+        kernel_size, in_features, out_features, feature_group_count,
+        transpose_kernel)
+    super().__init__(
+        in_features, out_features, kernel_size, strides, padding=padding,
+        kernel_dilation=kernel_dilation, use_bias=use_bias, mask=mask,
+        dtype=dtype, param_dtype=param_dtype, precision=precision,
+        # Flax knows no groups, and would ask for the whole kernel.
+        kernel_init=lambda key, _, dtype: kernel_init(key, shape, dtype),
+        bias_init=bias_init, transpose_kernel=transpose_kernel,
+        promote_dtype=promote_dtype,
+        preferred_element_type=preferred_element_type, rngs=rngs,
+        kernel_metadata=kernel_metadata, bias_metadata=bias_metadata)
+    self.kernel_shape = shape  # pyrefly: ignore[bad-assignment]
+    self.feature_group_count = feature_group_count
+    self.output_padding = output_padding
+    self.method = method
+    self.equal_phases = equal_phases
+
+  def __call__(self, inputs: jax.Array, *,
+               output_size: int | Sequence[int] | None = None) -> jax.Array:
+    """Upsamples images.
+
+    Args:
+      inputs: [*batch, *size, I] array, with any number of batch axes or none.
+      output_size: spatial size of the result, as in `tconv.conv_transpose`.
+
+    Returns:
+      [*batch, *fine, O] array.
+
+    Raises:
+      ValueError: an argument is illegal; the message names it.
+    """
+    return layers.conv_transpose(
+        self, inputs, *_parameters(self), _promote(self), output_size)
+
+
+class _Upsampler(nnx.Module):
+  """A convolution, and a way to enlarge the image without a kernel."""
+
+  def __init__(
+      self,
+      in_features: int,
+      out_features: int,
+      kernel_size: int | Sequence[int],
+      scale: int | Sequence[int],
+      *,
+      padding: geometry.Padding = 'SAME',
+      feature_group_count: int = 1,
+      use_bias: bool = True,
+      dtype: typing.Dtype | None = None,
+      param_dtype: typing.Dtype = jnp.float32,
+      precision: typing.PrecisionLike = None,
+      kernel_init: typing.Initializer = linear.default_kernel_init,
+      bias_init: typing.Initializer = linear.default_bias_init,
+      promote_dtype: typing.PromoteDtypeFn = dtypes.promote_dtype,
+      rngs: nnx.Rngs,
+      kernel_metadata: Mapping[str, Any] = _NO_METADATA,
+      bias_metadata: Mapping[str, Any] = _NO_METADATA):
+    self.in_features = in_features
+    self.out_features = out_features
+    self.kernel_size = layers.kernel_axes(kernel_size)
+    self.scale = scale
+    self.padding = padding
+    self.feature_group_count = feature_group_count
+    self.use_bias = use_bias
+    self.dtype = dtype
+    self.param_dtype = param_dtype
+    self.precision = precision
+    self.promote_dtype = promote_dtype
+    features = self._conv_features()
+    self.kernel_shape = layers.kernel_shape(
+        kernel_size, in_features, features, feature_group_count)
+    self.kernel = nnx.Param(
+        kernel_init(rngs.params(), self.kernel_shape, param_dtype),
+        **kernel_metadata)
+    self.bias: nnx.Param | None = nnx.data(None)
+    if use_bias:
+      self.bias = nnx.Param(
+          bias_init(rngs.params(), (features,), param_dtype), **bias_metadata)
+
+  def _conv_features(self) -> int:
+    """Channels that the convolution writes."""
+    return self.out_features
+
+
+class ResizeConv(_Upsampler):
+  """Interpolates, then convolves: `tconv.resize_conv` with a bias.
+
+    layer = tconv.nnx.ResizeConv(3, 4, (3, 3), 2, rngs=nnx.Rngs(0))
+    x = layer(jnp.ones((1, 8, 8, 3)))  # [1, 16, 16, 4]
+
+  Args:
+    in_features: I, channels of the inputs.
+    out_features: O, channels of the result.
+    kernel_size: taps, one number for each spatial axis; an int is one axis.
+    scale: factor, one int or one for each axis.
+    method: of the interpolation, 'nearest', 'bilinear' or 'bicubic'.
+    **options: the keyword arguments of `SubPixelConv`. The padding is that of
+      the convolution on the fine grid, the kernel [*K, I / groups, O].
+
+  Raises:
+    ValueError: `feature_group_count` does not divide the channels.
+  """
+
+  def __init__(self, in_features: int, out_features: int,
+               kernel_size: int | Sequence[int], scale: int | Sequence[int],
+               *, method: str = 'nearest', **options: Any):
+    super().__init__(in_features, out_features, kernel_size, scale, **options)
+    self.method = method
+
+  def __call__(self, inputs: jax.Array) -> jax.Array:
+    """Upsamples images.
+
+    Args:
+      inputs: [*batch, *size, I] array, with any number of batch axes or none.
+
+    Returns:
+      [*batch, *(size * scale), O] array, for 'SAME' padding.
+
+    Raises:
+      ValueError: an argument is illegal; the message names it.
+    """
+    return layers.resize_conv(self, inputs, *_parameters(self), _promote(self))
+
+
+class SubPixelConv(_Upsampler):
+  """Convolves, then shuffles: `tconv.sub_pixel_conv` with a bias.
+
+  With `tconv.initializers.icnr(scale)` as `kernel_init` it starts without a
+  checkerboard.
+
+    layer = tconv.nnx.SubPixelConv(3, 4, (3, 3), 2, rngs=nnx.Rngs(0))
+    x = layer(jnp.ones((1, 8, 8, 3)))  # [1, 16, 16, 4]
+
+  Args:
+    in_features: I, channels of the inputs.
+    out_features: O, channels of the result.
+    kernel_size: taps, one number for each spatial axis; an int is one axis.
+    scale: factor, one int or one for each axis.
+    padding: of the convolution on the coarse grid, as in `tconv.conv`.
+    feature_group_count: groups, of the channels before the shuffle; the kernel
+      is [*K, I / groups, prod(scale) * O].
+    use_bias: whether to add a bias, [prod(scale) * O], before the shuffle.
+    dtype: of the computation; None for that of inputs and parameters.
+    param_dtype: of the parameters.
+    precision: as in `tconv.conv`.
+    kernel_init: initializer of the kernel.
+    bias_init: initializer of the bias.
+    promote_dtype: brings a tuple of inputs, kernel and bias to one dtype.
+    rngs: for the initializers.
+    kernel_metadata: of the kernel's `nnx.Param`.
+    bias_metadata: of the bias's.
+
+  Raises:
+    ValueError: `feature_group_count` does not divide the channels.
+  """
+
+  def _conv_features(self) -> int:
+    return layers.shuffled_features(
+        self.kernel_size, self.scale, self.out_features)
+
+  def __call__(self, inputs: jax.Array) -> jax.Array:
+    """Upsamples images.
+
+    Args:
+      inputs: [*batch, *size, I] array, with any number of batch axes or none.
+
+    Returns:
+      [*batch, *(size * scale), O] array, for 'SAME' padding.
+
+    Raises:
+      ValueError: an argument is illegal; the message names it.
+    """
+    return layers.sub_pixel_conv(
+        self, inputs, *_parameters(self), _promote(self))
+
+
+def _parameters(layer) -> tuple[jax.Array, jax.Array | None]:
+  """Reads a layer's kernel and bias."""
+  return layer.kernel[...], None if layer.bias is None else layer.bias[...]
+
+
+def _promote(layer) -> layers.Promote:
+  return lambda *arrays: layer.promote_dtype(arrays, dtype=layer.dtype)

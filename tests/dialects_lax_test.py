@@ -1,0 +1,330 @@
+"""`lax_conv_transpose` against lax itself, on whole numbers: all exact."""
+
+import itertools
+
+from absl.testing import absltest
+from absl.testing import parameterized
+import chex
+import jax
+from jax import lax
+import jax.numpy as jnp
+import numpy as np
+
+import tconv
+from tconv.dialects import lax as dialect
+from tconv.forms import layout
+from tests.references import integers
+
+SIZE = (5, 4, 3)
+DEFAULT = ('NHWDC', 'HWDIO', 'NHWDC')
+
+
+def arrays(kernel_size, inputs=2, outputs=3, *, transpose=False, groups=1,
+           seed=0):
+  """Inputs and a kernel for these features, channels last."""
+  channels = ((outputs // groups, inputs) if transpose
+              else (inputs // groups, outputs))
+  size = SIZE[:len(kernel_size)]
+  return (integers(seed, (2, *size, inputs)),
+          integers(seed + 1, (*kernel_size, *channels)))
+
+
+def grouped(lhs, rhs, strides, padding, dilation, transpose, groups):
+  """What lax computes, for each group by itself."""
+  # A group of a transposed kernel has some of its last axis, which are inputs;
+  # any other kernel has some of its outputs there.
+  parts = [
+      lax.conv_transpose(y, w, strides, padding, dilation,
+                         transpose_kernel=transpose)
+      for y, w in zip(np.split(lhs, groups, -1), np.split(rhs, groups, -1))]
+  return jnp.concatenate(parts, -1)
+
+
+def permuted(array, layout, plain):
+  return array.transpose([plain.index(c) for c in layout])
+
+
+class ValuesTest(parameterized.TestCase):
+
+  @parameterized.product(
+      (dict(strides=3, dilation=1), dict(strides=2, dilation=2)),
+      padding=[('SAME', False), ('VALID', False), ('VALID', True),
+               ([(2, 3)], False), ([(5, -1)], False), ([(1, 0)], True),
+               ([(2, -1)], True)],
+      kernel=[1, 2, 3, 4], transpose=[False, True])
+  def test_one_axis(self, strides, dilation, kernel, padding, transpose):
+    y, w = arrays((kernel,), transpose=transpose)
+    padding, consistent = padding
+    call = (y, w, (strides,), padding, (dilation,), None, transpose, None, None,
+            consistent)
+    expected = lax.conv_transpose(*call)
+    if not expected.size:
+      with self.assertRaisesRegex(ValueError, 'padding .*empty'):
+        dialect.lax_conv_transpose(*call)
+    else:
+      np.testing.assert_array_equal(
+          dialect.lax_conv_transpose(*call), expected, strict=True)
+
+  @parameterized.product(
+      kernel=[(3, 2), (4, 5), (2, 1, 3)], transpose=[False, True],
+      padding=['SAME', 'VALID', (1, 2)], consistent=[False, True])
+  def test_more_axes(self, kernel, transpose, padding, consistent):
+    y, w = arrays(kernel, transpose=transpose)
+    n = len(kernel)
+    if not isinstance(padding, str):
+      padding = tuple((lo, hi) for lo, hi in zip((1, 0, 2), (0, 1, 3)))[:n]
+    options = dict(transpose_kernel=transpose, rhs_dilation=(1, 2, 1)[:n],
+                   use_consistent_padding=consistent)
+    np.testing.assert_array_equal(
+        dialect.lax_conv_transpose(y, w, (2, 3, 2)[:n], padding, **options),
+        lax.conv_transpose(y, w, (2, 3, 2)[:n], padding, **options),
+        strict=True)
+
+  @parameterized.parameters(False, True)
+  def test_no_axes(self, transpose):
+    y, w = arrays((), transpose=transpose)
+    np.testing.assert_array_equal(
+        dialect.lax_conv_transpose(y, w, (), 'SAME', None, None, transpose),
+        lax.conv_transpose(y, w, (), 'SAME', None, None, transpose))
+
+  @parameterized.parameters(
+      ('bfloat16', None), ('float16', 'float32'), ('bfloat16', 'float32'),
+      ('complex64', None))
+  def test_dtypes(self, dtype, preferred):
+    y, w = (jnp.asarray(a, dtype) for a in arrays((3,)))
+    options = dict(preferred_element_type=preferred)
+    np.testing.assert_array_equal(
+        dialect.lax_conv_transpose(y, w, (2,), 'SAME', **options),
+        lax.conv_transpose(y, w, (2,), 'SAME', **options), strict=True)
+
+  def test_precision_is_handed_on(self):
+    y, w = arrays((3,))
+    [eqn] = [e for e in jax.make_jaxpr(
+        lambda *a: dialect.lax_conv_transpose(
+            *a, (2,), 'SAME', precision='highest'))(y, w).eqns
+             if e.primitive.name.startswith('tconv')]
+    self.assertEqual(eqn.params['precision'], lax.Precision.HIGHEST)
+
+  @parameterized.parameters(False, True)
+  def test_gradients(self, transpose):
+    call = ((2, 1), [(1, 2), (0, 1)], (1, 2), None, transpose)
+    y, w = arrays((3, 2), transpose=transpose)
+    weights = integers(2, lax.conv_transpose(y, w, *call).shape)
+
+    def gradients(function):
+      return jax.grad(lambda y, w: (
+          function(y, w, *call) * weights).sum(), (0, 1))(y, w)
+
+    chex.assert_trees_all_equal(gradients(dialect.lax_conv_transpose),
+                                gradients(lax.conv_transpose))
+
+
+class LayoutTest(parameterized.TestCase):
+
+  def check(self, layouts, transpose):
+    lhs, rhs, _ = layouts
+    n = len(lhs) - 2
+    # The letters of the kernel, in its order, are those of the arguments.
+    plain = ''.join(c for c in rhs if c not in 'OI')
+    y, w = arrays((3, 2, 1)[:n], transpose=transpose)
+    y = permuted(y, lhs, f'N{plain}C')
+    w = permuted(w, rhs, f'{plain}IO')
+    call = (y, w, (2, 1, 3)[:n], ((1, 0), (2, 1), (0, 1))[:n], (1, 2, 1)[:n],
+            layouts, transpose)
+    expected = lax.conv_transpose(*call)
+    np.testing.assert_array_equal(dialect.lax_conv_transpose(*call), expected)
+    numbers = lax.conv_dimension_numbers(y.shape, w.shape, layouts)
+    np.testing.assert_array_equal(
+        dialect.lax_conv_transpose(*call[:5], numbers, transpose), expected)
+
+  @parameterized.parameters(False, True)
+  def test_one_axis(self, transpose):
+    y, w = arrays((3,), transpose=transpose)
+    call = (2,), ((1, 0),), (1,)
+    expected = lax.conv_transpose(y, w, *call, transpose_kernel=transpose)
+    orders = ([''.join(p) for p in itertools.permutations(letters)]
+              for letters in ('NHC', 'HIO', 'NHC'))
+    for layouts in itertools.product(*orders):
+      np.testing.assert_array_equal(
+          dialect.lax_conv_transpose(
+              permuted(y, layouts[0], 'NHC'), permuted(w, layouts[1], 'HIO'),
+              *call, layouts, transpose),
+          permuted(expected, layouts[2], 'NHC'), err_msg=str(layouts))
+
+  def test_two_axes(self):
+    # Each permutation of each of the three, in company drawn at random.
+    draw = np.random.default_rng(0)
+    orders = ([''.join(p) for p in itertools.permutations(letters)]
+              for letters in ('NHWC', 'HWIO', 'NHWC'))
+    for i, layouts in enumerate(zip(
+        *(draw.permutation(o).tolist() for o in orders))):
+      self.check(layouts, transpose=bool(i % 2))
+
+  @parameterized.parameters(
+      ('NHWDC', 'HWDIO', 'NHWDC'), ('NCDHW', 'OIDHW', 'NCDHW'),
+      ('DNHCW', 'WIHDO', 'CHWND'), ('CWDHN', 'IODWH', 'HNDCW'))
+  def test_three_axes(self, *layouts):
+    self.check(layouts, transpose=layouts[0][0] == 'D')
+
+  @parameterized.parameters(1, 2, 3)
+  def test_default(self, n):
+    y, w = arrays((3, 2, 2)[:n])
+    names = tuple(''.join(c for c in name if c not in 'HWD'[n:])
+                  for name in DEFAULT)
+    call = (y, w, (2,) * n, 'SAME', None)
+    np.testing.assert_array_equal(
+        dialect.lax_conv_transpose(*call),
+        dialect.lax_conv_transpose(*call, names))
+
+
+class GroupsTest(parameterized.TestCase):
+
+  @parameterized.product(
+      (dict(groups=2, inputs=4, outputs=6), dict(groups=3, inputs=3, outputs=3),
+       dict(groups=2, inputs=2, outputs=4)),
+      transpose=[False, True], padding=['SAME', None])
+  def test_groups_stand_side_by_side(
+      self, groups, inputs, outputs, transpose, padding):
+    y, w = arrays((3, 2), inputs, outputs, transpose=transpose, groups=groups)
+    padding = padding or ((2, 1), (0, 1))
+    strides, dilation = (2, 3), (2, 1)
+    expected = grouped(y, w, strides, padding, dilation, transpose, groups)
+    for numbers in (None, ('NHWC', 'HWIO', 'CNHW')):
+      result = dialect.lax_conv_transpose(
+          y, w, strides, padding, dilation, numbers, transpose,
+          feature_group_count=groups)
+      if numbers:
+        result = jnp.moveaxis(result, 0, -1)
+      np.testing.assert_array_equal(result, expected)
+
+  def test_as_conv_general_dilated(self):
+    y, w = arrays((3, 2), 4, 6, groups=2)
+    np.testing.assert_array_equal(
+        dialect.lax_conv_transpose(
+            y, w, (2, 3), ((2, 1), (0, 3)), feature_group_count=2),
+        lax.conv_general_dilated(
+            y, w, (1, 1), ((2, 1), (0, 3)), (2, 3), feature_group_count=2,
+            dimension_numbers=('NHWC', 'HWIO', 'NHWC')))
+
+
+class KernelTest(parameterized.TestCase):
+
+  @parameterized.product(transpose=[False, True], groups=[1, 2])
+  def test_kernel_from_flax(self, transpose, groups):
+    y, w = arrays((3, 2), 4, 6, transpose=transpose, groups=groups)
+    kernel = dialect.kernel_from_flax(
+        w, transpose, feature_group_count=groups)
+    self.assertEqual(kernel.shape, (3, 2, 6 // groups, 4))
+    np.testing.assert_array_equal(
+        tconv.conv_transpose(y, kernel, 2, 'VALID', feature_group_count=groups),
+        grouped(y, w, (2, 2), 'VALID', (1, 1), transpose, groups))
+
+  def test_its_inverse(self):
+    kernel = integers(0, (3, 2, 3, 4))
+    back = layout.flip(layout.swap_channels(
+        dialect.kernel_from_flax(kernel, feature_group_count=2), 2))
+    np.testing.assert_array_equal(back, kernel)
+
+  @parameterized.parameters(
+      (np.ones(3, 'f'), 1, 'kernel must have 2 or 3 or 4 or 5 axes'),
+      (np.ones((3, 2, 3), 'f'), 2, 'kernel .*divisible by .*2; got 3'),
+      (np.ones((3, 2, 3), 'f'), 0, 'feature_group_count .*got 0'),
+      (np.ones((3, 2, 3), int), 1, 'kernel must be of a floating'))
+  def test_errors(self, kernel, groups, message):
+    with self.assertRaisesRegex(ValueError, message):
+      dialect.kernel_from_flax(kernel, feature_group_count=groups)
+
+
+Y, W = arrays((3, 2))
+# Arguments that differ from a legal call, and what the error must say.
+ERRORS = (
+    (dict(lhs=Y[0]), 'rhs must have 3 axes'),
+    (dict(lhs=Y[0, 0, 0]), 'lhs must have 2 or 3 or 4 or 5 axes'),
+    (dict(lhs=Y.astype(int)), 'lhs must be of a floating'),
+    (dict(rhs=W.astype('float16')), 'rhs must be of dtype float32'),
+    (dict(rhs=W[:, :, :1]), 'lhs must have as many .*reads, 1; got 2'),
+    (dict(transpose_kernel=True), 'lhs must have as many .*reads, 3; got 2'),
+    (dict(strides=2), 'strides must be a sequence of 2 ints; got 2'),
+    (dict(strides=None), 'strides must be a sequence of 2 ints; got None'),
+    (dict(strides=(2,)), r'strides .*sequence of 2 .*got \(2,\)'),
+    (dict(strides=(1, 2, 3)), r'strides .*got \(1, 2, 3\)'),
+    (dict(strides=(0, 1)), r'strides .*>= 1.*got \(0, 1\)'),
+    (dict(strides=(2., 1)), r'strides .*got \(2.0, 1\)'),
+    (dict(rhs_dilation=2), 'rhs_dilation must be a sequence of 2 .*got 2'),
+    (dict(rhs_dilation=(1,)), r'rhs_dilation .*got \(1,\)'),
+    (dict(rhs_dilation=(0, 1)), r'rhs_dilation .*got \(0, 1\)'),
+    (dict(padding='CAUSAL'), "padding must be 'SAME', 'VALID' .*'CAUSAL'"),
+    (dict(padding='CIRCULAR'), "padding must .*'CIRCULAR'"),
+    (dict(padding=None), 'padding must .*got None'),
+    (dict(padding=1), 'padding must .*got 1'),
+    (dict(padding=(1, 1)), r'padding must .*got \(1, 1\)'),
+    (dict(padding=((1, 1),)), r'padding must .*2 \(low, high\) pairs'),
+    (dict(padding=((1, 1, 1), (1, 1))), 'padding must .*got'),
+    (dict(padding=((1., 1), (1, 1))), 'padding must .*got'),
+    (dict(padding=((-9, 0), (0, 0))), 'padding .*empty'),
+    (dict(precision='best'), "precision must be .*got 'best'"),
+    (dict(preferred_element_type='float16'), 'preferred_element_type .*16'),
+    (dict(preferred_element_type='int32'), 'preferred_element_type .*int32'),
+    (dict(dimension_numbers=('NHWC', 'HWIO')), 'dimension_numbers .*three'),
+    (dict(dimension_numbers=('NHWC', 'HWIO', 'NHWX')), 'dimension_numbers'),
+    (dict(feature_group_count=0), 'feature_group_count .*got 0'),
+    (dict(feature_group_count=2), 'rhs .*divisible by .*2; got 3'),
+    (dict(feature_group_count=3), 'lhs must have as many .*6; got 2'),
+)
+
+
+class ErrorsTest(parameterized.TestCase):
+
+  @parameterized.parameters(*ERRORS)
+  def test_message(self, arguments, message):
+    call = dict(lhs=Y, rhs=W, strides=(2, 2), padding='SAME') | arguments
+    with self.assertRaisesRegex(ValueError, f'(?s){message}'):
+      dialect.lax_conv_transpose(**call)
+    # lax takes whole numbers, and gives empty arrays, but refuses the others.
+    if not ('feature_group_count' in call or call['lhs'].dtype == int
+            or 'empty' in message):
+      with self.assertRaises((ValueError, TypeError, AssertionError)):
+        lax.conv_transpose(**call)
+
+  def test_small_letters_are_no_names(self):
+    # At stride 1, lax takes them for the padding of an ordinary convolution.
+    for name in ('same', 'valid', 'SAME_LOWER'):
+      with self.assertRaisesRegex(ValueError, 'padding must be'):
+        dialect.lax_conv_transpose(Y, W, (1, 1), name)
+
+  def test_raises_where_lax_does(self):
+    draw = np.random.default_rng(0)
+    pick = lambda *options: options[draw.integers(len(options))]
+    raised = 0
+    for _ in range(150):
+      pair = lambda: (pick(0, 1, 3), pick(-2, 0, 1, 1.5, 2, 2))
+      call = dict(
+          strides=pick((2, 2), (3, 2), (2, 2), (2, 0), 2, (2, 2, 2), (2,)),
+          padding=pick('SAME', 'VALID', 'full', [pair(), pair()],
+                       (pair(), pair()), (pair(),), 1),
+          rhs_dilation=pick(None, None, (1, 2), (1, 0), 1, (1,)),
+          transpose_kernel=pick(False, False, False, True),
+          dimension_numbers=pick(None, None, ('NHWC', 'HWIO', 'CNHW'),
+                                 ('NHWC', 'HWIO', 'CNH'), ('NHWC', 'HWIO')),
+          use_consistent_padding=pick(False, True),
+          preferred_element_type=pick(None, None, None, 'float16', 'int32'))
+      # lax does not look at what is there beyond the strides.
+      if call['use_consistent_padding'] and np.shape(call['strides']) != (2,):
+        continue
+      try:
+        expected = lax.conv_transpose(Y, W, **call)
+        illegal = not expected.size
+      except (ValueError, TypeError):
+        illegal = True
+      raised += illegal
+      if illegal:
+        with self.assertRaises(ValueError, msg=call):
+          dialect.lax_conv_transpose(Y, W, **call)
+      else:
+        np.testing.assert_array_equal(
+            dialect.lax_conv_transpose(Y, W, **call), expected)
+    self.assertBetween(raised, 60, 130)  # Both kinds were drawn.
+
+
+if __name__ == '__main__':
+  absltest.main()

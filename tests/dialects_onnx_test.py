@@ -1,0 +1,417 @@
+"""ONNX's ConvTranspose: its specification, its tests, onnxruntime."""
+
+import itertools
+import warnings
+
+from absl.testing import absltest
+from absl.testing import parameterized
+import jax
+import numpy as np
+
+from tconv import geometry as geometry_lib
+from tconv.dialects import onnx as dialect
+from tests import references
+from tests.references import integers
+
+try:
+  import onnx
+  from onnx.backend.test import loader
+  from onnx.reference import ReferenceEvaluator
+  import onnxruntime
+except ImportError:
+  onnx = None
+
+# By hand, from the specification's equations: attributes, and the result for X
+# and W, which tell positions apart. Of what is disputed, then what onnxruntime
+# gives, or a part of its error.
+X, W = [1, 2, 3], [1, 10, 100]
+FULL = [1, 10, 102, 20, 203, 30, 300]  # At stride 2.
+SPECIFIED = (
+    (dict(), [1, 12, 123, 230, 300]),
+    (dict(strides=[2]), FULL),
+    (dict(dilations=[2]), [1, 2, 13, 20, 130, 200, 300]),
+    (dict(strides=[2], output_padding=[1]), [*FULL, 0]),
+    (dict(strides=[2], pads=[1, 0]), FULL[1:]),
+    (dict(strides=[2], pads=[1, 2], output_padding=[1]), FULL[1:-1]),
+    (dict(strides=[2], auto_pad='VALID'), FULL),
+    (dict(strides=[2], auto_pad='VALID', output_padding=[1]), [*FULL, 0]),
+    # An odd pad: at the end with SAME_UPPER, else at the beginning.
+    (dict(strides=[2], auto_pad='SAME_UPPER'), FULL[:-1]),
+    (dict(strides=[2], auto_pad='SAME_LOWER'), FULL[1:]),
+    (dict(strides=[2], output_shape=[6]), FULL[1:]),
+    (dict(strides=[2], output_shape=[6], auto_pad='VALID'), FULL[1:]),
+    (dict(strides=[2], output_shape=[6], auto_pad='SAME_UPPER'), FULL[:-1]),
+    (dict(strides=[2], output_shape=[4], auto_pad='SAME_LOWER'), FULL[2:-1]),
+    (dict(strides=[2], output_shape=[5]), FULL[1:-1]),
+    (dict(strides=[2], output_shape=[1]), FULL[3:4]),
+    (dict(strides=[2], output_shape=[6], pads=[0, 1]), FULL[1:]),
+    # The output padding counts as part of what is then taken off.
+    (dict(strides=[2], auto_pad='SAME_UPPER', output_padding=[1]), FULL[1:]),
+    (dict(strides=[2], output_shape=[6], output_padding=[1]), FULL[1:]),
+    (dict(strides=[2], output_shape=[7], output_padding=[1]), FULL[1:] + [0]),
+    (dict(strides=[2], output_shape=[8], output_padding=[1]), [*FULL, 0]),
+    # Less than nothing to take off.
+    (dict(strides=[2], output_shape=[8]), [*FULL, 0]),
+    (dict(strides=[2], output_shape=[8], auto_pad='SAME_LOWER'), [*FULL, 0]),
+)
+FULL_4 = [1, 10, 100, 0, 2, 20, 200, 0, 3, 30, 300]
+DISPUTED = (
+    (dict(strides=[2], output_shape=[8], auto_pad='SAME_UPPER'),
+     [0, *FULL], [*FULL, 0]),
+    (dict(strides=[4], output_shape=[13]), [0, *FULL_4, 0], [*FULL_4, 0, 0]),
+    (dict(strides=[2], output_shape=[9]), [0, *FULL, 0], 'inconsistent'),
+    (dict(strides=[4], auto_pad='SAME_UPPER'), [0, *FULL_4], FULL_4),
+    (dict(strides=[4], auto_pad='SAME_LOWER'), [*FULL_4, 0], FULL_4),
+    (dict(strides=[5], auto_pad='SAME_LOWER', output_padding=[1]),
+     [1, 10, 100, 0, 0, 2, 20, 200, 0, 0, 3, 30, 300, 0, 0],
+     [1, 10, 100, 0, 0, 2, 20, 200, 0, 0, 3, 30, 300, 0]),
+    (dict(dilations=[2], output_padding=[1]),
+     [1, 2, 13, 20, 130, 200, 300, 0], 'inconsistent'),
+)
+
+
+def model(arrays, attributes, opset=22):
+  """A graph of one node, of inputs X, W and perhaps B."""
+  names = ['X', 'W', 'B'][:len(arrays)]
+  node = onnx.helper.make_node('ConvTranspose', names, ['Y'], **attributes)
+  value = lambda name, dtype, shape: onnx.helper.make_tensor_value_info(
+      name, onnx.helper.np_dtype_to_tensor_dtype(dtype), shape)
+  graph = onnx.helper.make_graph(
+      [node], 'graph', [value(name, array.dtype, array.shape)
+                        for name, array in zip(names, arrays)],
+      [value('Y', arrays[0].dtype, None)])
+  return onnx.helper.make_model(
+      graph, ir_version=10,
+      opset_imports=[onnx.helper.make_opsetid('', opset)])
+
+
+def by_onnxruntime(arrays, attributes, opset=22):
+  options = onnxruntime.SessionOptions()
+  options.intra_op_num_threads = 1
+  options.log_severity_level = 4  # Errors are raised as well.
+  session = onnxruntime.InferenceSession(
+      model(arrays, attributes, opset).SerializeToString(), options,
+      providers=['CPUExecutionProvider'])
+  return session.run(None, dict(zip('XWB', arrays)))[0]
+
+
+def by_reference(arrays, attributes):
+  return ReferenceEvaluator(model(arrays, attributes)).run(
+      None, dict(zip('XWB', arrays)))[0]
+
+
+def line(values):
+  return np.array(values, 'f').reshape(1, 1, -1)
+
+
+def draw(rng, num_axes, auto_pad, *, group=1, max_channels=2, bias=False,
+         output_shape=False, disputed=False):
+  """A legal node: its arrays, and attributes of which defaults are left out."""
+  ints = lambda low, high: rng.integers(low, high + 1, num_axes)
+  size, taps, strides, dilations = (ints(1, high) for high in (3, 3, 3, 2))
+  k_eff = (taps - 1) * dilations + 1
+  extra = ints(0, strides - 1)
+  if 'SAME' in auto_pad and not disputed:  # Something to take off, or nothing.
+    extra = np.maximum(extra, strides - k_eff)
+  full = (size - 1) * strides + k_eff + extra
+  attributes = dict(
+      auto_pad=auto_pad, group=group, strides=strides, dilations=dilations,
+      output_padding=extra, kernel_shape=taps)
+  if auto_pad == 'NOTSET':
+    begin = ints(0, np.minimum(full - 1, 3))
+    attributes['pads'] = [*begin, *ints(0, np.minimum(full - begin - 1, 3))]
+  if output_shape:
+    attributes['output_shape'] = ints(1, full + 3 * disputed)
+  defaults = dict(auto_pad='NOTSET', group=1, strides=1, dilations=1,
+                  output_padding=0, kernel_shape=taps, pads=0, output_shape=0)
+  attributes = {
+      name: np.asarray(value).tolist() for name, value in attributes.items()
+      if np.any(value != defaults[name]) or rng.integers(2)}
+  inward, outward = rng.integers(1, max_channels + 1, 2)
+  shapes = ((rng.integers(1, 3), group * inward, *size),
+            (group * inward, outward, *taps), (group * outward,))
+  return [rng.integers(-4, 5, shape).astype('f')
+          for shape in shapes[:2 + bias]], attributes
+
+
+def check(nodes, expected):
+  """Compares the dialect with others, in a single compilation."""
+  compute = lambda many: [
+      dialect.onnx_conv_transpose(*arrays, **attributes)
+      for arrays, (_, attributes) in zip(many, nodes)]
+  found = jax.jit(compute)([arrays for arrays, _ in nodes])
+  for result, other, (_, attributes) in zip(
+      found, expected, nodes, strict=True):
+    np.testing.assert_array_equal(result, other, str(attributes), strict=True)
+
+
+class SpecificationTest(parameterized.TestCase):
+
+  @parameterized.parameters(*SPECIFIED, *(row[:2] for row in DISPUTED))
+  def test_the_equations(self, attributes, expected):
+    np.testing.assert_array_equal(
+        dialect.onnx_conv_transpose(line(X), line(W), **attributes),
+        line(expected), strict=True)
+
+  def test_an_int_is_for_all_axes(self):
+    x, w = integers(0, (1, 2, 3, 4)), integers(1, (2, 3, 2, 2))
+    np.testing.assert_array_equal(
+        dialect.onnx_conv_transpose(x, w, pads=1, strides=3, output_padding=2),
+        dialect.onnx_conv_transpose(
+            x, w, pads=[1] * 4, strides=(3, 3), output_padding=[2, 2]))
+
+  def test_axes_and_pads_keep_their_order(self):
+    x, w = np.ones((1, 1, 2, 5), 'f'), np.ones((1, 1, 3, 1), 'f')
+    up = lambda **attributes: dialect.onnx_conv_transpose(x, w, **attributes)
+    np.testing.assert_array_equal(  # [x1_begin, x2_begin, x1_end, x2_end]
+        up(pads=[0, 1, 2, 3]), [[[[1], [2]]]])
+    self.assertEqual(up(auto_pad='SAME_LOWER', strides=[2, 1]).shape,
+                     (1, 1, 4, 5))
+    self.assertEqual(up(output_shape=[4, 3]).shape, (1, 1, 4, 3))
+
+  @parameterized.product(num_axes=[1, 2, 3], group=[1, 2])
+  def test_channels_and_axes(self, num_axes, group):
+    size, taps, strides, dilations, pads = (
+        facts[:num_axes] for facts in (
+            (2, 3, 2), (3, 2, 1), (1, 2, 3), (2, 1, 1),
+            ((1, 0), (0, 1), (0, 2))))
+    fine_size = tuple(
+        (n - 1) * s + (k - 1) * d + 1 - lo - hi for n, s, k, d, (lo, hi) in zip(
+            size, strides, taps, dilations, pads))
+    x, w = integers(0, (2, 6, *size)), integers(1, (6, 2, *taps))
+    b = integers(2, (2 * group,))
+    expected = b + references.conv_transpose(
+        np.moveaxis(x, 1, -1), np.asarray(dialect.kernel_from_onnx(w)),
+        geometry_lib.Geometry(
+            fine_size, size, taps, strides, dilations, pads, group))
+    np.testing.assert_array_equal(
+        dialect.onnx_conv_transpose(
+            x, w, b, strides=strides, dilations=dilations, group=group,
+            pads=np.transpose(pads).ravel()),
+        np.moveaxis(expected, -1, 1), strict=True)
+
+  def test_the_kernel_is_the_librarys_own(self):
+    w = integers(0, (6, 2, 3, 4))
+    kernel = dialect.kernel_from_onnx(w)
+    self.assertEqual(kernel.shape, (3, 4, 2, 6))
+    np.testing.assert_array_equal(kernel[2, 1, 0], w[:, 0, 2, 1])
+    with self.assertRaisesRegex(ValueError, '^weight must have 3 or 4 or 5'):
+      dialect.kernel_from_onnx(w[0, 0])
+
+  def test_derivatives(self):
+    x, w, b = (integers(seed, shape) for seed, shape in enumerate(
+        ((2, 4, 3, 2), (4, 1, 2, 3), (2,))))
+    up = lambda *arrays: dialect.onnx_conv_transpose(
+        *arrays, group=2, strides=[2, 3], auto_pad='SAME_LOWER')
+    weights = integers(3, up(x, w, b).shape)
+    loss = lambda *arrays: (weights * up(*arrays)).sum()
+    gradients = jax.jit(jax.grad(loss, (0, 1, 2)))(x, w, b)
+    for i, (array, gradient) in enumerate(zip((x, w, b), gradients)):
+      # Linear in each array: a step changes it by its product with the
+      # gradient. Whole numbers, so exactly.
+      step = integers(4, array.shape)
+      moved = [x, w, b]
+      moved[i] = array + step
+      self.assertEqual(loss(*moved) - loss(x, w, b),
+                       np.vdot(gradient, step))
+
+  def test_half_types_and_no_images(self):
+    x, w, b = integers(0, (1, 2, 3)), integers(1, (2, 1, 2)), np.ones(1, 'f')
+    half = [a.astype('float16') for a in (x, w, b)]
+    np.testing.assert_array_equal(
+        dialect.onnx_conv_transpose(*half),
+        dialect.onnx_conv_transpose(x, w, b).astype('float16'), strict=True)
+    self.assertEqual(dialect.onnx_conv_transpose(x[:0], w, b).shape, (0, 1, 4))
+
+
+@absltest.skipIf(onnx is None, 'onnx or onnxruntime cannot be imported')
+class BackendTest(parameterized.TestCase):
+
+  def test_every_case_of_the_onnx_package(self):
+    with warnings.catch_warnings():
+      # The cases of casts overflow as they are made.
+      warnings.simplefilter('ignore')
+      cases = loader.load_model_tests(kind='node')
+    passed = set()
+    for case in cases:
+      # Cases that are kept as files, as in an old package, have no model.
+      nodes = case.model.graph.node if case.model else ()
+      if not any(node.op_type == 'ConvTranspose' for node in nodes):
+        continue
+      [node] = nodes
+      attributes = {a.name: onnx.helper.get_attribute_value(a)
+                    for a in node.attribute}
+      if 'auto_pad' in attributes:
+        attributes['auto_pad'] = attributes['auto_pad'].decode()
+      for inputs, [expected] in case.data_sets:
+        # Sums of whole numbers.
+        np.testing.assert_array_equal(
+            dialect.onnx_conv_transpose(*inputs, **attributes), expected,
+            case.name, strict=True)
+        passed.add(case.name)
+    self.assertGreaterEqual(len(passed), 11, passed)
+
+
+@absltest.skipIf(onnx is None, 'onnx or onnxruntime cannot be imported')
+class AgreementTest(parameterized.TestCase):
+
+  @parameterized.product(num_axes=[1, 2, 3], auto_pad=dialect.AUTO_PADS,
+                         group=[1, 2, 3])
+  def test_onnxruntime(self, num_axes, auto_pad, group):
+    kind = dialect.AUTO_PADS.index(auto_pad)
+    rng = np.random.default_rng([num_axes, kind, group])
+    nodes = [
+        draw(rng, num_axes, auto_pad, group=group, bias=bias,
+             output_shape=output_shape)
+        for bias, output_shape, _ in itertools.product([False, True], repeat=3)]
+    opsets = itertools.cycle([11, 22])
+    check(nodes, [by_onnxruntime(*node, opset)
+                  for node, opset in zip(nodes, opsets)])
+
+  @parameterized.product(num_axes=[1, 2, 3], auto_pad=dialect.AUTO_PADS)
+  def test_reference_evaluator(self, num_axes, auto_pad):
+    rng = np.random.default_rng([num_axes, dialect.AUTO_PADS.index(auto_pad)])
+    # What it gets right: see `DisputesTest`.
+    same = 'SAME' in auto_pad
+    nodes = [
+        draw(rng, num_axes, auto_pad, group=group, bias=group == 1,
+             max_channels=2 if group == 1 else 1, output_shape=output_shape,
+             disputed=True)
+        for group, output_shape in itertools.product([1, 1, 3], [False, same])]
+    check(nodes, [by_reference(*node) for node in nodes])
+
+  @parameterized.parameters(*SPECIFIED)
+  def test_onnxruntime_and_the_equations(self, attributes, expected):
+    np.testing.assert_array_equal(
+        by_onnxruntime([line(X), line(W)], attributes), line(expected))
+
+
+@absltest.skipIf(onnx is None, 'onnx or onnxruntime cannot be imported')
+class DisputesTest(parameterized.TestCase):
+  """Fails once others come to agree; `tconv.dialects.onnx` must then say so."""
+
+  @parameterized.parameters(*DISPUTED)
+  def test_onnxruntime(self, attributes, specified, found):
+    self.assertNotEqual(specified, found)
+    if isinstance(found, str):
+      with self.assertRaisesRegex(Exception, found):
+        by_onnxruntime([line(X), line(W)], attributes)
+    else:
+      np.testing.assert_array_equal(
+          by_onnxruntime([line(X), line(W)], attributes), line(found))
+
+  @parameterized.parameters('NOTSET', 'VALID')
+  def test_the_reference_evaluator_takes_no_output_shape(self, auto_pad):
+    with self.assertRaisesRegex(ValueError, 'sliding blocks'):
+      by_reference([line(X), line(W)], dict(
+          strides=[2], output_shape=[6], auto_pad=auto_pad))
+
+  def test_the_reference_evaluator_mistakes_groups(self):
+    x, w, b = np.ones((1, 2, 1), 'f'), np.ones((2, 1, 1), 'f'), [10, 20]
+    arrays = [x, w, np.array(b, 'f')]
+    np.testing.assert_array_equal(
+        by_reference(arrays, dict(group=2)), [[[11], [11]]])
+    np.testing.assert_array_equal(
+        dialect.onnx_conv_transpose(*arrays, group=2), [[[11], [21]]])
+    for channels in (1, 2), (2, 1):
+      outward, inward = channels
+      with self.assertRaisesRegex(ValueError, 'reshape'):
+        by_reference([np.ones((1, 2 * inward, 2), 'f'),
+                      np.ones((2 * inward, outward, 1), 'f')], dict(group=2))
+
+  @parameterized.parameters(
+      (dict(strides=[2], auto_pad='SAME_UPPER', output_padding=[1]), 6, 7),
+      (dict(strides=[4], auto_pad='SAME_UPPER'), 12, 11))
+  def test_shape_inference(self, attributes, specified, found):
+    arrays = [line(X), line(W)]
+    self.assertEqual(
+        dialect.onnx_conv_transpose(*arrays, **attributes).size, specified)
+    inferred = onnx.shape_inference.infer_shapes(model(arrays, attributes))
+    [output] = inferred.graph.output
+    self.assertEqual(output.type.tensor_type.shape.dim[-1].dim_value, found)
+
+
+def spoil(rng, arrays, attributes):
+  """A legal node made illegal: the argument to blame, and its new value."""
+  n = arrays[0].ndim - 2
+  channels = arrays[0].shape[1]
+  strides = attributes.get('strides', [1] * n)
+  dilations = attributes.get('dilations', [1] * n)
+  axis = rng.integers(n)
+
+  def one(values, value):
+    return [*values[:axis], int(value), *values[axis + 1:]]
+
+  choices = [
+      ('auto_pad', value) for value in ('SAME', 'same_upper', 'EXPLICIT')]
+  for name, minimum in dict(strides=1, dilations=1, output_padding=0, pads=0,
+                            output_shape=1, kernel_shape=1).items():
+    count = 2 * n if name == 'pads' else n
+    choices += [(name, value) for value in (
+        [minimum] * (count - 1 or 3), [minimum] * (count + 1),
+        one([minimum] * count, minimum - 1), [minimum + .5] * count)]
+  choices += [
+      ('output_padding', one([0] * n, max(strides[axis], dilations[axis]))),
+      ('output_shape', [*arrays[0].shape[:2], *[1] * n]),
+      ('kernel_shape', one(arrays[1].shape[2:], arrays[1].shape[axis + 2] + 1)),
+      ('group', 0), ('group', -1), ('group', channels + 1), ('group', 1.5)]
+  if attributes.get('auto_pad', 'NOTSET') != 'NOTSET':
+    choices += [('pads', [0] * 2 * n)]
+  elif 'output_shape' not in attributes:
+    choices += [('pads', [20] * 2 * n)]
+  x, w, b = arrays
+  choices += [
+      ('X', x[(..., *[0] * n)]), ('X', x.astype(int)),
+      ('W', w[..., 0]), ('W', w[..., None]), ('W', w.astype('float16')),
+      ('W', np.concatenate([w, w[:1]])), ('B', np.append(b, b[:1])),
+      ('B', b[:, None]), ('B', b.astype('float16'))]
+  return choices[rng.integers(len(choices))]
+
+
+class ErrorsTest(parameterized.TestCase):
+
+  @parameterized.product(num_axes=[1, 2, 3], auto_pad=dialect.AUTO_PADS)
+  def test_the_argument_is_named(self, num_axes, auto_pad):
+    rng = np.random.default_rng([num_axes, dialect.AUTO_PADS.index(auto_pad)])
+    for _ in range(25):
+      arrays, attributes = draw(rng, num_axes, auto_pad, group=2, bias=True,
+                                output_shape=bool(rng.integers(2)))
+      name, value = spoil(rng, arrays, attributes)
+      if name in 'XWB':
+        arrays['XWB'.index(name)] = value
+      else:
+        attributes[name] = value
+      with self.subTest(name=name, value=str(value)):
+        with self.assertRaisesRegex(ValueError, f'^{name} must '):
+          dialect.onnx_conv_transpose(*arrays, **attributes)
+        if onnx is not None:
+          with self.assertRaisesRegex(Exception, 'ONNXRuntimeError'):
+            by_onnxruntime(arrays, attributes)
+
+  @parameterized.parameters(
+      (dict(X=[[[1, 'x']]]), 'X must be an array'),
+      (dict(X=np.ones((1,) * 6, 'f')), 'X must have 3 or 4 or 5 axes; got'),
+      (dict(strides=[]), r'strides must .* 1 of them; got \[\]'),
+      (dict(W=np.ones((1, 1, 0), 'f')), 'kernel_shape must .*>= 1.*got .0,'),
+      (dict(X=np.ones((1, 1, 0), 'f'), auto_pad='SAME_UPPER'),
+       r'pads must leave .*X of size \(0,\) to \(0,\)'),
+      (dict(pads=[3, 2]), r'pads must leave .*\(\(3, 2\),\).* to \(0,\)'),
+      (dict(pads=[0, 0], auto_pad='VALID'), 'pads must not .*VALID'),
+      (dict(strides=[1, 2]), r'strides must .* 1 of them; got \[1, 2\]'),
+      (dict(pads=[1]), r'pads must .* 2 of them; got \[1\]'),
+      (dict(output_shape=[1, 1, 6]), r'output_shape must .* 1 of them; got'),
+      (dict(output_padding=[2], strides=[2]),
+       r'output_padding must be smaller .* \(2,\); got \[2\]'),
+      (dict(kernel_shape=[2]), r'kernel_shape must be that of W, \(3,\); got'),
+      (dict(group=2), 'group must .* X, 1; got 2'),
+      (dict(auto_pad=None), 'auto_pad must be one of NOTSET, .*; got None'),
+      (dict(W=np.ones((2, 1, 3), 'f')), r'W must .* C = 1; got .*\(2, 1, 3\)'),
+      (dict(B=np.ones(2, 'f')), r'B must be \[C\] = \[1\].*got shape \(2,\)'))
+  def test_messages(self, arguments, message):
+    call = dict(X=line(X), W=line(W)) | arguments
+    with self.assertRaisesRegex(ValueError, f'^{message}'):
+      dialect.onnx_conv_transpose(**call)
+
+
+if __name__ == '__main__':
+  absltest.main()
