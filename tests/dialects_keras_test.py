@@ -100,7 +100,7 @@ class LiveTest(parameterized.TestCase):
   def test_any_arguments(self):
     draw = np.random.default_rng(0)
     outcomes = []
-    for _ in range(150):
+    for _ in range(100):
       arrays, options = random_arguments(draw)
       case = {k: v.shape for k, v in arrays.items()} | options
       try:
@@ -115,7 +115,7 @@ class LiveTest(parameterized.TestCase):
         else:
           with self.assertRaises(ValueError):
             dialects.keras_conv_transpose(**arrays, **options)
-    self.assertBetween(sum(outcomes), 50, 110)
+    self.assertBetween(sum(outcomes), 30, 70)
 
   @parameterized.parameters(*ILLEGAL)
   def test_illegal_arguments(self, name, value):
@@ -133,15 +133,14 @@ class LiveTest(parameterized.TestCase):
         3, (3, 2, 4)[:num_axes], bias_initializer='normal', **options)
     x = integers(0, (2, 4, 4, 4, 4)[:num_axes + 2])
     expected = layer(x)
-    kernel, bias = layer.get_weights()
-    y = dialects.keras_conv_transpose(x, kernel, **options)
+    y = np.asarray(
+        dialects.keras_conv_transpose(x, layer.kernel.value, **options))
+    bias = np.asarray(layer.bias.value)
     if options.get('data_format') == 'channels_first':
-      bias = bias[:, None, None]
-    # Float32, of sums of about 50 products.
-    np.testing.assert_allclose(
-        y + bias.reshape(-1, *bias.shape[1:])[(None,) * (
-            y.ndim - bias.ndim)], expected, rtol=1e-5, atol=1e-5)
-    # Its own variable will do as well.
+      bias = bias.reshape(-1, *(1,) * num_axes)
+    # Float32, of sums of less than a hundred products.
+    np.testing.assert_allclose(y + bias, expected, rtol=1e-5, atol=1e-5)
+    # The layer's own variable will do as well.
     np.testing.assert_array_equal(
         dialects.keras_conv_transpose(x, layer.kernel, **options), y)
 
@@ -152,7 +151,7 @@ def random_arguments(draw):
   ints = lambda low, high, size=None: draw.integers(low, high, size).tolist()
   rarely = lambda chance=.04: draw.random() < chance
   channels = ints(1, 4)
-  inputs = [ints(0, 3), *ints(1, 5, num_axes), channels]
+  inputs = [ints(2, 4), *ints(1, 5, num_axes), channels]
   kernel = [*ints(1, 5, num_axes), ints(1, 4), channels]
   for shape in (inputs, kernel):
     if rarely():

@@ -170,7 +170,7 @@ def random_arguments(draw):
   groups = ints(1, 4)
   channels = groups * ints(1, 3)
   weight = [channels, ints(1, 4), *ints(1, 4, num_axes)]
-  input = [*[ints(1, 3)] * (not rarely(.3)), channels, *ints(1, 5, num_axes)]
+  input = [*[ints(2, 4)] * (not rarely(.3)), channels, *ints(1, 5, num_axes)]
   bias = [weight[1] * groups]
   for shape in (input, weight, bias):
     if rarely():
