@@ -9,8 +9,9 @@ ROOT = pathlib.Path(__file__).parent
 
 # The examples, studies and benchmarks: `make run`, `make bench`.
 EXPERIMENTS = [
-    'grain', 'imagecodecs', 'jinja2', 'matplotlib', 'ml_collections', 'pillow',
-    'rich', 'scikit-image', 'scikit-learn', 'tifffile',
+    'grain', 'imagecodecs', 'jinja2', 'matplotlib', 'ml_collections', 'mlxtend',
+    'orbax-checkpoint', 'pillow', 'rich', 'scikit-image', 'scikit-learn',
+    'tifffile',
 ]
 # What is compared with, beside lax and flax. The tests do without torch, which
 # is large: they have vectors of it.

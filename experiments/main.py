@@ -20,8 +20,8 @@ _CONFIG = config_flags.DEFINE_config_file(
     'config', None, 'File of settings; its docstring says what to expect.')
 _WORKDIR = flags.DEFINE_string(
     'workdir', None,
-    'Folder for the results. A run of the same config in it is done again and '
-    'replaced; at a run of another config the command stops.', required=True)
+    'Folder for the results. Goes on with a run of the same config in it, and '
+    'stops at one of another config.', required=True)
 flags.mark_flag_as_required('config')
 
 

@@ -12,8 +12,8 @@ from typing import Any
 import jax
 import ml_collections
 
-_PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'grain', 'numpy', 'scikit-image',
-             'scikit-learn')
+_PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'grain',
+             'numpy', 'scikit-image', 'scikit-learn')
 
 
 class RunError(Exception):
@@ -23,8 +23,9 @@ class RunError(Exception):
 def open_workdir(path: str, config: ml_collections.ConfigDict) -> pathlib.Path:
   """Makes the folder of a run and writes its `config.json`.
 
-  A folder that holds a run of the same config is used again, and its results
-  are replaced. One that holds a run of another config is left as it is.
+  A folder that holds a run of the same config is used again: what was trained
+  need not be trained once more, and results are replaced. One that holds a run
+  of another config is left as it is.
 
   Args:
     path: the folder, made if need be.
@@ -47,6 +48,7 @@ def open_workdir(path: str, config: ml_collections.ConfigDict) -> pathlib.Path:
           f'{workdir} holds a run of another config; take another --workdir or '
           'delete it.')
     write_json(file, {'config': settings, **environment()})
+    (workdir / 'metrics.jsonl').touch()
   except OSError as error:
     raise RunError(f'--workdir cannot be written: {error}') from error
   return workdir

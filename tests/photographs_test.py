@@ -1,7 +1,10 @@
 """The data: split, aligned, shuffled, reproducible."""
 
+import functools
+
 from absl.testing import absltest
 from absl.testing import parameterized
+import chex
 import numpy as np
 import skimage
 
@@ -95,6 +98,15 @@ class RandomPatchesTest(parameterized.TestCase):
     batches = photographs.random_patches(
         constant_pairs(9), size=8, batch_size=2, num_batches=3, seed=0)
     self.assertLen(list(batches), 3)
+
+  def test_batches_can_be_left_out(self):
+    patches = functools.partial(
+        photographs.random_patches, constant_pairs(3), size=8, batch_size=2,
+        num_batches=5, seed=0)
+    for start in 0, 2, 5:
+      rest = list(patches(start=start))
+      self.assertLen(rest, 5 - start)
+      chex.assert_trees_all_equal(rest, list(patches())[start:])
 
   def test_the_last_row_and_column_are_reached(self):
     low = ramp(6, 7)

@@ -27,16 +27,21 @@ class TrainTest(parameterized.TestCase):
   def setUp(self):
     super().setUp()
     folder = self.enter_context(tempfile.TemporaryDirectory())
-    self.file = pathlib.Path(folder) / 'metrics.jsonl'
+    self.workdir = pathlib.Path(folder)
+    self.file = self.workdir / 'metrics.jsonl'
+    self.file.touch()
 
   def train(self, step=count, batches=None, **options):
     """Trains without showing, and returns the state and what was printed."""
-    options = {'num_steps': 10, 'log_every': 4, 'label': 'counter', **options}
+    options = {'num_steps': 10, 'log_every': 4, 'save_every': 4,
+               'label': 'counter', **options}
+    batches = batches or map(jnp.float32, itertools.count())
     screen = io.StringIO()
     with contextlib.redirect_stdout(screen):
       state = training.train(
-          step, jnp.zeros(()), batches or (jnp.float32(i) for i in range(100)),
-          metrics_file=self.file, **options)
+          step, jnp.zeros(()),
+          lambda done: itertools.islice(batches, done, None),
+          workdir=self.workdir, **options)
     return state, screen.getvalue()
 
   def logged(self):
@@ -66,8 +71,10 @@ class TrainTest(parameterized.TestCase):
         {'sum': state['sum'] + batch['x'].sum()}, {'loss': state['sum']})
     with contextlib.redirect_stdout(io.StringIO()):
       state = training.train(
-          step, {'sum': jnp.zeros(())}, itertools.repeat({'x': jnp.ones(3)}),
-          num_steps=5, log_every=2, label='sum', metrics_file=self.file)
+          step, {'sum': jnp.zeros(())},
+          lambda done: itertools.repeat({'x': jnp.ones(3)}),
+          num_steps=5, log_every=2, save_every=2, label='sum',
+          workdir=self.workdir)
     self.assertEqual(state, {'sum': 15})
 
   @parameterized.product(bad=['nan', 'inf', '-inf'], at=[1, 6, 8, 10])
@@ -84,14 +91,71 @@ class TrainTest(parameterized.TestCase):
     with self.assertRaisesRegex(workdir.RunError, 'norm is inf at step 1;'):
       self.train(step)
 
+  def test_nothing_is_saved_after_a_bad_step(self):
+    batches = (jnp.float32('nan' if i == 6 else 1) for i in range(1, 100))
+    with self.assertRaises(workdir.RunError):
+      self.train(batches=batches)
+    state, shown = self.train()
+    self.assertEqual(state, 10)
+    self.assertStartsWith(shown, 'counter: goes on after step 4.\n')
+
+  def test_a_finished_training_is_not_done_again(self):
+    self.train()
+    logged = self.logged()
+    state, shown = self.train(step=None)
+    self.assertEqual(state, 10)
+    self.assertEqual(shown, 'counter: was trained already.\n')
+    self.assertEqual(self.logged(), logged)
+
+  @parameterized.parameters(*range(1, 11))
+  def test_an_interrupted_training_ends_the_same(self, at):
+    def average(state, batch):  # Rounds, and depends on the order of batches.
+      return .7 * state + batch / 3, {'loss': batch, 'state': state}
+
+    def interrupted():
+      for i in range(at):
+        yield jnp.float32(i)
+      raise KeyboardInterrupt
+
+    options = {'step': average, 'label': 'x2 a+b, seed 0', 'log_every': 2}
+    with self.assertRaises(KeyboardInterrupt):
+      self.train(batches=interrupted(), num_steps=11, **options)
+    self.train(label='other')
+    with open(self.file, 'a') as file:
+      file.write('{"run": "x2 a+b, se')  # Cut off as it was written.
+    state, shown = self.train(num_steps=11, **options)
+    self.assertEqual('goes on' in shown, at >= 4)
+    logged = [line for line in self.logged() if line['run'] != 'other']
+    self.assertLen(self.logged(), len(logged) + 3)
+    self.workdir = self.workdir / 'undisturbed'
+    self.workdir.mkdir()
+    self.file = self.workdir / 'metrics.jsonl'
+    self.file.touch()
+    expected, _ = self.train(num_steps=11, **options)
+    self.assertEqual(state, expected)
+    self.assertEqual(logged, self.logged())
+
+  def test_history_is_what_was_written(self):
+    self.train(label='first', num_steps=6)
+    self.train(label='second', num_steps=4)
+    curves = training.history(self.workdir)
+    self.assertEqual(curves['first'], {
+        'loss': ([4, 6], [1.5, 4.5]), 'state': ([4, 6], [1.5, 4.5])})
+    self.assertEqual(list(curves), ['first', 'second'])
+
+  def test_two_checkpoints_are_kept(self):
+    self.train(num_steps=20)
+    kept = (self.workdir / 'checkpoints/counter').iterdir()
+    self.assertCountEqual([path.name for path in kept], ['16', '20'])
+
   def test_plain_lines_are_few(self):
     _, shown = self.train(num_steps=20, log_every=1)
     self.assertEqual(
         shown, 'counter: step 20 of 20, loss 19, state 19\n')
 
   def test_plain_lines_come_now_and_then(self):
-    with mock.patch.object(training.time, 'monotonic',
-                           side_effect=itertools.count(0, 4)):
+    clock = mock.Mock(monotonic=mock.Mock(side_effect=itertools.count(0, 4)))
+    with mock.patch.object(training, 'time', clock):
       _, shown = self.train(num_steps=6, log_every=1)
     self.assertEqual([line.split(',')[0] for line in shown.splitlines()],
                      ['counter: step 3 of 6', 'counter: step 6 of 6'])

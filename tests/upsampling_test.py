@@ -3,7 +3,6 @@
 import csv
 import json
 import math
-import pathlib
 import re
 import tempfile
 from unittest import mock
@@ -137,8 +136,8 @@ class RunTest(absltest.TestCase):
     config.upsamplers = ('nearest', 'transposed k3', 'transposed k3 repaired')
     config.update({'seeds': (3, 5), 'scales': (2, 4), 'num_steps': 2})
     config.update({'upsamplers': (*config.upsamplers, 'transposed k4')})
-    workdir = pathlib.Path(
-        self.enter_context(tempfile.TemporaryDirectory()))
+    workdir = workdir_lib.open_workdir(
+        self.enter_context(tempfile.TemporaryDirectory()), config)
     with (mock.patch('builtins.print') as printed,
           mock.patch.object(upsampling, 'learn',
                             side_effect=upsampling.learn) as learn):
@@ -168,8 +167,8 @@ class RunTest(absltest.TestCase):
   def test_interpolations_need_no_training(self):
     config = config_lib.get_config('smoke')
     config.upsamplers = ('bilinear',)
-    workdir = pathlib.Path(
-        self.enter_context(tempfile.TemporaryDirectory()))
+    workdir = workdir_lib.open_workdir(
+        self.enter_context(tempfile.TemporaryDirectory()), config)
     with mock.patch('builtins.print'):
       upsampling.run(config, workdir, command='')
     self.assertNotIn('Before training', (workdir / 'report.html').read_text())
@@ -206,7 +205,8 @@ class CheckTest(parameterized.TestCase):
       ('figure.image', 'camera'), ('figure.top', 416), ('figure.left', -1),
       ('seeds', ()), ('seeds', ('a',)), ('seeds', (-1,)), ('upsamplers', ()),
       ('penalty', 0.), ('scales', (2, 2)), ('seeds', (1, 1)),
-      ('learning_rate', -1.), ('trunk.channels', 0),
+      ('learning_rate', -1.), ('trunk.channels', 0), ('save_every', 0),
+      ('save_every', 30),
       ('trunk.kernel_sizes', (0,)), ('figure.size', 0),
       ('figure.upsamplers', ('cubic',)))
   def test_useless_values_are_refused(self, field, value):
@@ -230,9 +230,9 @@ class LearnTest(absltest.TestCase):
     config.update({'num_steps': 3, 'patch_size': 8, **changes})
     self.pair = photographs.downsampled_pair(photographs.load('chelsea'), 2)
     folder = self.enter_context(tempfile.TemporaryDirectory())
+    workdir = workdir_lib.open_workdir(folder, config)
     return upsampling.learn(
-        name, seed, 2, config, [self.pair],
-        metrics_file=pathlib.Path(folder) / 'metrics.jsonl')
+        name, seed, 2, config, [self.pair], workdir=workdir)
 
   def test_it_is_reproducible(self):
     first, again, other = (

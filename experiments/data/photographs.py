@@ -1,4 +1,4 @@
-"""Photographs from the scikit-image and scikit-learn packages, in luminance.
+"""Photographs from the scikit-image and scikit-learn packages.
 
 Luminance is that of BT.709, [H, W, 1] float32 in [0, 1]. Images are split into
 training and test by name, never by crop. `moon` is left out for good: each of
@@ -40,7 +40,7 @@ Pair = dict[str, np.ndarray]
 
 
 def load(name: str) -> np.ndarray:
-  """Reads a photograph.
+  """Reads a photograph in luminance.
 
   Args:
     name: one of `TRAIN` or `TEST`.
@@ -51,13 +51,27 @@ def load(name: str) -> np.ndarray:
   Raises:
     ValueError: there is no such photograph here.
   """
+  return images.luminance(load_rgb(name))
+
+
+def load_rgb(name: str) -> np.ndarray:
+  """Reads a photograph in colour; some of them are grey.
+
+  Args:
+    name: one of `TRAIN` or `TEST`.
+
+  Returns:
+    [H, W, 3] float32 in [0, 1].
+
+  Raises:
+    ValueError: there is no such photograph here.
+  """
   if name not in TRAIN + TEST:
     raise ValueError(
         f'name must be one of {", ".join(TRAIN + TEST)}; got {name!r}.')
   package, file_name = _FILES.get(name, ('skimage.data', f'{name}.png'))
   with (resources.files(package) / file_name).open('rb') as file:
-    rgb = np.asarray(Image.open(file).convert('RGB'), np.float32) / 255
-  return images.luminance(rgb)
+    return np.asarray(Image.open(file).convert('RGB'), np.float32) / 255
 
 
 def downsampled_pair(image: np.ndarray, scale: int) -> Pair:
@@ -78,7 +92,8 @@ def downsampled_pair(image: np.ndarray, scale: int) -> Pair:
 
 
 def random_patches(pairs: Sequence[Pair], *, size: int, batch_size: int,
-                   num_batches: int, seed: int) -> Iterator[Pair]:
+                   num_batches: int, seed: int,
+                   start: int = 0) -> Iterator[Pair]:
   """Cuts aligned patches from random places.
 
   Args:
@@ -87,6 +102,7 @@ def random_patches(pairs: Sequence[Pair], *, size: int, batch_size: int,
     batch_size: patches in a batch.
     num_batches: batches in all.
     seed: what the order and the places depend on, besides these numbers.
+    start: batches to leave out; the others are the same.
 
   Returns:
     Iterator over batches with 'low', [batch_size, size, size, 1], and 'high',
@@ -105,6 +121,6 @@ def random_patches(pairs: Sequence[Pair], *, size: int, batch_size: int,
   # Repeated first: grain takes milliseconds to shuffle among few elements.
   times = math.ceil(num_batches * batch_size / len(pairs))
   patches = grain.MapDataset.source(pairs).repeat(times).seed(seed).shuffle()
-  patches = patches.random_map(cut).batch(batch_size)[:num_batches]
+  patches = patches.random_map(cut).batch(batch_size)[start:num_batches]
   return iter(patches.to_iter_dataset(
       grain.ReadOptions(num_threads=1, prefetch_buffer_size=8)))

@@ -31,8 +31,21 @@ def patch_spectrum(image: np.ndarray, period: int) -> np.ndarray:
   size = 2 * period * min(
       round(_PATCH / (2 * period)) or 1, min(image.shape) // (2 * period))
   patches = np.lib.stride_tricks.sliding_window_view(image, (size, size))
-  power = _power(patches[::size // 2, ::size // 2])
-  return 10 * np.log10(power.mean((0, 1)) + 1e-12)
+  return mean_power(patches[::size // 2, ::size // 2])
+
+
+def mean_power(images: np.ndarray) -> np.ndarray:
+  """The mean power spectrum of images.
+
+  Args:
+    images: [..., H, W] array.
+
+  Returns:
+    [H, W] power in dB, frequency zero at [0, 0]. A line of amplitude 1 has
+    0 dB.
+  """
+  power = _power(images)
+  return 10 * np.log10(power.mean(tuple(range(power.ndim - 2))) + 1e-12)
 
 
 def around_grid_bins(image: np.ndarray, period: int) -> np.ndarray:
@@ -100,18 +113,21 @@ def crops_and_spectra(images: Mapping[str, np.ndarray], *, top: int, left: int,
   return figure
 
 
-def draw_spectrum(axes: Axes, power: np.ndarray, period: int) -> None:
+def draw_spectrum(axes: Axes, power: np.ndarray, period: int, *,
+                  limits: tuple[float, float] = (-110, -40)) -> None:
   """Draws a spectrum so that no grid bin is at an edge, and marks them.
 
   Args:
     axes: to draw in.
     power: [size, size] power in dB, as `patch_spectrum` gives it.
     period: in pixels.
+    limits: of the colours in dB.
   """
   start = -1 / (2 * period) - .5 / len(power)
   axes.imshow(
-      np.roll(power, len(power) // (2 * period), (0, 1)), 'magma', vmin=-110,
-      vmax=-40, extent=(start, start + 1, start + 1, start))
+      np.roll(power, len(power) // (2 * period), (0, 1)), 'magma',
+      vmin=limits[0], vmax=limits[1],
+      extent=(start, start + 1, start + 1, start))
   for row, column in _lines(period):
     axes.add_patch(Circle((column / period, row / period), .06, fill=False,
                           color=_MARK, linewidth=1.5))

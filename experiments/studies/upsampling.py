@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import ml_collections
 import optax
 
+from experiments import checks
 from experiments import training
 from experiments import workdir as workdir_lib
 from experiments.data import photographs
@@ -34,30 +35,22 @@ def check(config: ml_collections.ConfigDict) -> None:
   Raises:
     RunError: a field has a value that cannot be used.
   """
-  def require(condition, field, wanted):
-    if not condition:
-      raise workdir_lib.RunError(
-          f'config.{field} must be {wanted}; got {config[field]!r}.')
-
-  whole = lambda values, least: values and all(
-      isinstance(value, int) and value >= least for value in values)
-  require(whole(config.scales, 2), 'scales', 'whole numbers of at least 2')
-  require(whole(config.seeds, 0), 'seeds', 'whole numbers of at least 0')
+  require = functools.partial(checks.require, config)
+  checks.loop(config)
+  require(checks.whole(config.scales, 2), 'scales',
+          'whole numbers of at least 2')
+  require(len(set(config.scales)) == len(config.scales), 'scales',
+          'different numbers')
   names = config.upsamplers
   require(names and all(upsamplers.is_known(name) for name in names),
           'upsamplers', f'any of {upsamplers.NAMES}')
   require(all(any(upsamplers.fits(name, scale) for name in names)
               for scale in config.scales), 'upsamplers',
           'some whose kernels are as large as the scales')
-  for field in ('scales', 'seeds'):
-    require(len(set(config[field])) == len(config[field]), field,
-            'different numbers')
-  for field in ('penalty', 'learning_rate'):
-    require(config[field] > 0, field, 'above 0')
-  require(whole(config.trunk.kernel_sizes, 1), 'trunk.kernel_sizes',
+  require(config.penalty > 0, 'penalty', 'above 0')
+  require(checks.whole(config.trunk.kernel_sizes, 1), 'trunk.kernel_sizes',
           'whole numbers of at least 1')
-  for field in ('num_steps', 'batch_size', 'log_every', 'trunk.channels',
-                'figure.size'):
+  for field in 'trunk.channels', 'figure.size':
     require(config[field] >= 1, field, 'at least 1')
   largest = photographs.SMALLEST // max(config.scales)
   require(1 <= config.patch_size <= largest, 'patch_size', f'1 to {largest}')
@@ -73,7 +66,7 @@ def check(config: ml_collections.ConfigDict) -> None:
 
 
 def learn(name: str, seed: int, scale: int, config: ml_collections.ConfigDict,
-          pairs: Sequence[photographs.Pair], *, metrics_file: pathlib.Path
+          pairs: Sequence[photographs.Pair], *, workdir: pathlib.Path
           ) -> tuple[upsamplers.Network, upsamplers.Network]:
   """Trains a network.
 
@@ -83,7 +76,7 @@ def learn(name: str, seed: int, scale: int, config: ml_collections.ConfigDict,
     scale: factor.
     config: of the study.
     pairs: training images.
-    metrics_file: takes the mean squared error.
+    workdir: takes the mean squared error, and checkpoints.
 
   Returns:
     The network before and after training, from [N, h, w, 1] to
@@ -113,14 +106,16 @@ def learn(name: str, seed: int, scale: int, config: ml_collections.ConfigDict,
   params = jax.tree.map(jnp.copy, start)  # Training gives its start up.
   params, _ = training.train(
       step, (params, optimizer.init(params)),
-      photographs.random_patches(
+      lambda start: photographs.random_patches(
           pairs, size=config.patch_size, batch_size=config.batch_size,
-          num_batches=config.num_steps, seed=seed),
+          num_batches=config.num_steps, seed=seed, start=start),
       num_steps=config.num_steps, log_every=config.log_every,
-      label=f'x{scale} {name}, seed {seed}', metrics_file=metrics_file)
+      save_every=config.save_every, label=f'x{scale} {name}, seed {seed}',
+      workdir=workdir)
   before, after = (nnx.merge(graph, p) for p in (start, params))
-  for network in before, after:
-    network.upsampling.fold()
+  if name.endswith(' equal phases'):
+    for network in before, after:
+      upsamplers.fold(network, scale)
   return before, after
 
 
@@ -159,8 +154,6 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, *,
   Raises:
     RunError: a loss was NaN or infinite.
   """
-  metrics_file = workdir / 'metrics.jsonl'
-  metrics_file.write_text('')
   print(f'Learning from {", ".join(photographs.TRAIN)}; testing on '
         f'{", ".join(photographs.TEST)}.', flush=True)
   rows, timings, shown = [], [], {}
@@ -172,7 +165,7 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, *,
     shown[scale] = {tables.TRUTH: measures.Picture(chosen['high'], None)}
     learned = functools.cache(functools.partial(
         learn, scale=scale, config=config, pairs=list(train_pairs.values()),
-        metrics_file=metrics_file))
+        workdir=workdir))
     for name in fitting(config.upsamplers, scale):
       for seed in (None,) if name in upsamplers.BASELINES else config.seeds:
         for stage, network in stages(name, seed, scale, learned):

@@ -85,7 +85,7 @@ def examine(name: str, network: upsamplers.Network, scale: int,
     enlarged = _enlarge(*nnx.split(network), low)
     # Without the border, which is not measured either.
     means = network.features(low)[:, 1:-1, 1:-1].mean((0, 1, 2))
-    causes, phases = artifacts.causes(network.upsampling, means, scale)
+    causes, phases = artifacts.causes(network.enlarge, means, scale)
     rows.append({
         'image': image, **measure(enlarged[0], pair['high'], scale), **causes,
         'parameters': upsamplers.num_parameters(network),

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
-import json
 import pathlib
 from typing import Any
 
@@ -12,6 +11,7 @@ import numpy as np
 
 from experiments import artifacts
 from experiments import intervals
+from experiments import training
 from experiments import workdir as workdir_lib
 from experiments.data import photographs
 from experiments.report import charts
@@ -135,7 +135,7 @@ def _figures(config, workdir, results, shown, scale) -> dict[str, page.Figure]:
       power, truth, period=scale, size=min(inner[tables.TRUTH].shape[1:3])),
        f'Spectra of {config.figure.image}, enlarged, over that of the '
        'photograph.')
-  curves = _learning_curves(workdir / 'metrics.jsonl', scale)
+  curves = _learning_curves(workdir, scale)
   if curves:  # Not of interpolations alone.
     save('curves', charts.learning_curves(
         curves, label='mean squared error of a batch'),
@@ -150,16 +150,11 @@ def _title(name: str, seen: Callable[[str, str], float]) -> str:
           f'PSNR {seen(name, "psnr_db"):.2f} dB')
 
 
-def _learning_curves(metrics_file: pathlib.Path, scale: int):
+def _learning_curves(workdir: pathlib.Path, scale: int):
   """Steps and errors of the first training of each upsampler."""
-  curves, runs = {}, {}
-  for line in metrics_file.read_text().splitlines():
-    entry = json.loads(line)
-    name = entry['run'].removeprefix(f'x{scale} ').rpartition(', seed ')[0]
-    if (not entry['run'].startswith(f'x{scale} ')
-        or runs.setdefault(name, entry['run']) != entry['run']):
-      continue
-    steps, errors = curves.setdefault(name, ([], []))
-    steps.append(entry['step'])
-    errors.append(entry['mse'])
+  curves = {}
+  for run, metrics in training.history(workdir).items():
+    if run.startswith(f'x{scale} '):
+      name = run.removeprefix(f'x{scale} ').rpartition(', seed ')[0]
+      curves.setdefault(name, metrics['mse'])
   return curves

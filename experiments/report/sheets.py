@@ -1,0 +1,81 @@
+"""Sheets of small pictures, and the mean spectra of many."""
+
+from collections.abc import Mapping
+from collections.abc import Sequence
+
+from matplotlib.figure import Figure
+import numpy as np
+
+from experiments.report import figures
+
+# Okabe and Ito's, as in `charts`; index by class.
+_CLASSES = np.array([
+    (0, 114, 178), (230, 159, 0), (0, 158, 115), (204, 121, 167),
+    (86, 180, 233), (213, 94, 0), (240, 228, 66), (0, 0, 0)]) / 255
+_GAP = 2  # Pixels between pictures.
+_COLUMNS = 4
+
+
+def sheet(rows: Mapping[str, Sequence[np.ndarray]]) -> Figure:
+  """Draws rows of pictures that are all equally large.
+
+  Args:
+    rows: by their titles; pictures are [H, W] grey or [H, W, 3] colours in
+      [0, 1], or [H, W] integers, the classes of a mask.
+
+  Returns:
+    The figure.
+  """
+  strips = {title: np.concatenate(
+      [np.pad(_colours(picture), ((0, 0), (0, _GAP), (0, 0)), constant_values=1)
+       for picture in pictures], 1) for title, pictures in rows.items()}
+  height, width = np.max([strip.shape[:2] for strip in strips.values()], 0)
+  wide = 9.
+  figure = Figure(figsize=(wide + 1.6, (wide / width * height + .08)
+                           * len(strips)), layout='constrained')
+  for axes, (title, strip) in zip(
+      figure.subplots(len(strips), 1, squeeze=False).flat, strips.items()):
+    axes.imshow(strip, interpolation='nearest')
+    axes.set_axis_off()
+    axes.text(-.01, .5, title, transform=axes.transAxes, ha='right',
+              va='center')
+  return figure
+
+
+def _colours(picture: np.ndarray) -> np.ndarray:
+  """[H, W, 3] colours of a picture."""
+  if np.issubdtype(picture.dtype, np.integer):
+    return _CLASSES[picture % len(_CLASSES)]
+  if picture.ndim == 2:
+    picture = picture[..., None]
+  return np.clip(np.broadcast_to(picture, (*picture.shape[:2], 3)), 0, 1)
+
+
+def mean_spectra(images: Mapping[str, np.ndarray], *, period: int) -> Figure:
+  """Draws the mean power spectrum of each stack of images.
+
+  Args:
+    images: [N, H, W] arrays by their titles, H and W the same multiple of twice
+      the period.
+    period: in pixels, whose frequencies are marked, and with them those of its
+      divisors.
+
+  Returns:
+    The figure; all spectra have one scale.
+  """
+  powers = {title: figures.mean_power(stack)
+            for title, stack in images.items()}
+  every = np.concatenate([power.ravel() for power in powers.values()])
+  limits = (float(np.quantile(every, .02)), float(every.max()))
+  columns = min(_COLUMNS, len(powers))
+  rows = -(-len(powers) // columns)
+  figure = Figure(figsize=(2.9 * columns + .8, 3.1 * rows),
+                  layout='constrained')
+  axes = figure.subplots(rows, columns, squeeze=False)
+  for unused in axes.flat:
+    unused.set_axis_off()
+  for place, (title, power) in zip(axes.flat, powers.items()):
+    figures.draw_spectrum(place, power, period, limits=limits)
+    place.set_title(title)
+  figure.colorbar(axes[0, 0].images[0], ax=axes, label='power, dB')
+  return figure
