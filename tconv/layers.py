@@ -210,8 +210,6 @@ def _over_batch_axes(apply: Callable[[jax.Array], jax.Array],
     raise ValueError(
         f'inputs must have at least {num_axes + 1} axes, [*size, I]; got shape '
         f'{inputs.shape}.')
-  if axes == 1:  # What is sharded need not be reshaped.
-    return apply(inputs)
   batch, image = inputs.shape[:axes], inputs.shape[axes:]
   result = apply(inputs.reshape(math.prod(batch), *image))
   return result.reshape(*batch, *result.shape[1:])

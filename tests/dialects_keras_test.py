@@ -45,6 +45,7 @@ BY_HAND = (
     # Its extent counts, which is odd: 3.
     (2, dict(dilation_rate=2, padding='same'), [2, 13, 20]),
     (2, dict(dilation_rate=2, padding='same', output_padding=0), [2, 13, 20]),
+    (2, dict(dilation_rate=3, padding='same', output_padding=0), [3, 10]),
     (2, dict(dilation_rate=3, strides=2), [1, 0, 2, 10, 3, 20, 0, 30]),
     (3, dict(padding='SAME', data_format='Channels_Last'), [12, 123, 230]),
 )
@@ -58,7 +59,8 @@ ILLEGAL = (
     *((name, value) for name in ('strides', 'dilation_rate') for value in (
         0, -1, (0,), 1.0, (), (1, 1), None, (None,), '1')),
     *(('output_padding', value) for value in (1.0, (1.0,), (), '1')),
-    *(('padding', value) for value in ('full', '', 0, ((1, 1),), None)),
+    *(('padding', value) for value in (
+        'full', 'circular', '', 0, ((1, 1),), None)),
     *(('data_format', value) for value in ('NHWC', 'last', 3)),
 )
 

@@ -122,49 +122,50 @@ class ValuesTest(parameterized.TestCase):
 class LayoutTest(parameterized.TestCase):
 
   def check(self, layouts, transpose):
-    lhs, rhs, _ = layouts
+    """Checks one call; gives it, and what it must result in."""
+    lhs, rhs, out = layouts
     n = len(lhs) - 2
     # The letters of the kernel, in its order, are those of the arguments.
     plain = ''.join(c for c in rhs if c not in 'OI')
     y, w = arrays((3, 2, 1)[:n], transpose=transpose)
-    y = permuted(y, lhs, f'N{plain}C')
-    w = permuted(w, rhs, f'{plain}IO')
-    call = (y, w, (2, 1, 3)[:n], ((1, 0), (2, 1), (0, 1))[:n], (1, 2, 1)[:n],
-            layouts, transpose)
-    expected = lax.conv_transpose(*call)
-    np.testing.assert_array_equal(dialect.lax_conv_transpose(*call), expected)
-    numbers = lax.conv_dimension_numbers(y.shape, w.shape, layouts)
+    steps = (2, 1, 3)[:n], ((1, 0), (2, 1), (0, 1))[:n], (1, 2, 1)[:n]
+    expected = permuted(
+        lax.conv_transpose(y, w, *steps, transpose_kernel=transpose),
+        out, f'N{plain}C')
+    call = (permuted(y, lhs, f'N{plain}C'), permuted(w, rhs, f'{plain}IO'),
+            *steps, layouts, transpose)
     np.testing.assert_array_equal(
-        dialect.lax_conv_transpose(*call[:5], numbers, transpose), expected)
+        dialect.lax_conv_transpose(*call), expected, err_msg=str(layouts))
+    return call, expected
 
   @parameterized.parameters(False, True)
   def test_one_axis(self, transpose):
-    y, w = arrays((3,), transpose=transpose)
-    call = (2,), ((1, 0),), (1,)
-    expected = lax.conv_transpose(y, w, *call, transpose_kernel=transpose)
     orders = ([''.join(p) for p in itertools.permutations(letters)]
               for letters in ('NHC', 'HIO', 'NHC'))
     for layouts in itertools.product(*orders):
-      np.testing.assert_array_equal(
-          dialect.lax_conv_transpose(
-              permuted(y, layouts[0], 'NHC'), permuted(w, layouts[1], 'HIO'),
-              *call, layouts, transpose),
-          permuted(expected, layouts[2], 'NHC'), err_msg=str(layouts))
+      self.check(layouts, transpose)
 
-  def test_two_axes(self):
+  @parameterized.parameters(False, True)
+  def test_two_axes(self, transpose):
     # Each permutation of each of the three, in company drawn at random.
     draw = np.random.default_rng(0)
     orders = ([''.join(p) for p in itertools.permutations(letters)]
               for letters in ('NHWC', 'HWIO', 'NHWC'))
-    for i, layouts in enumerate(zip(
-        *(draw.permutation(o).tolist() for o in orders))):
-      self.check(layouts, transpose=bool(i % 2))
+    for layouts in zip(*(draw.permutation(o).tolist() for o in orders)):
+      self.check(layouts, transpose)
 
-  @parameterized.parameters(
-      ('NHWDC', 'HWDIO', 'NHWDC'), ('NCDHW', 'OIDHW', 'NCDHW'),
-      ('DNHCW', 'WIHDO', 'CHWND'), ('CWDHN', 'IODWH', 'HNDCW'))
-  def test_three_axes(self, *layouts):
-    self.check(layouts, transpose=layouts[0][0] == 'D')
+  @parameterized.product(
+      layouts=[('CHN', 'OHI', 'HNC'), ('NCHW', 'OIHW', 'NCHW'),
+               ('WNCH', 'IWHO', 'CHNW'), ('NCDHW', 'OIDHW', 'NCDHW'),
+               ('DNHCW', 'WIHDO', 'CHWND'), ('CWDHN', 'IODWH', 'HNDCW')],
+      transpose=[False, True])
+  def test_what_lax_itself_makes_of_them(self, layouts, transpose):
+    call, expected = self.check(layouts, transpose)
+    np.testing.assert_array_equal(lax.conv_transpose(*call), expected)
+    numbers = lax.conv_dimension_numbers(
+        call[0].shape, call[1].shape, layouts)
+    np.testing.assert_array_equal(
+        dialect.lax_conv_transpose(*call[:5], numbers, transpose), expected)
 
   @parameterized.parameters(1, 2, 3)
   def test_default(self, n):

@@ -39,10 +39,10 @@ def keras_conv_transpose(
     'valid'    max(k_eff, stride)      k_eff + output_padding
     'same'     stride                  k_eff % 2 + output_padding
 
-  There are no groups. As in the op, and not as in the layers, strides go with
-  dilation, and an output padding may reach the stride. Other than there, arrays
-  of integers, a negative output padding and an empty result are errors, and so
-  are an output padding for only some of the axes, or for too many.
+  There are no groups. As the op, and unlike the layers, this takes strides
+  together with dilation, and an output padding of the stride or more. What the
+  op takes and this does not are arrays of integers, a negative output padding,
+  one that is None for some axes or has numbers left over, and an empty result.
 
   Args:
     inputs: [N, *size, I] array of floats or complex numbers, with one to three
@@ -65,7 +65,6 @@ def keras_conv_transpose(
   inputs = common.checked('inputs', inputs, {3, 4, 5})
   kernel = common.checked('kernel', kernel, {inputs.ndim}, like=inputs)
   num_axes = inputs.ndim - 2
-  strides = geometry.per_axis('strides', strides, num_axes, 1)
   dilation = geometry.per_axis('dilation_rate', dilation_rate, num_axes, 1)
   _check_name('padding', padding, ('valid', 'same'))
   _check_name('data_format', data_format, ('channels_last', 'channels_first'))

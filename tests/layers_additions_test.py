@@ -1,0 +1,182 @@
+"""What the transposed convolution layers have beyond Flax's."""
+
+import functools
+
+from absl.testing import absltest
+from absl.testing import parameterized
+import chex
+from flax import linen as nn
+import jax
+from jax import lax
+import jax.numpy as jnp
+import numpy as np
+
+import tconv
+from tconv import nnx as tconv_nnx
+from tests.layers_cases import FLAX
+from tests.layers_cases import IMAGES
+from tests.layers_cases import KINDS
+from tests.layers_cases import Layer
+from tests.layers_cases import OURS
+from tests.layers_cases import WHOLE
+from tests.references import integers
+
+
+class GroupsTest(parameterized.TestCase):
+
+  @parameterized.product(
+      (dict(groups=2, padding='SAME'), dict(groups=4, padding='CIRCULAR'),
+       dict(groups=2, padding=((2, 0), (1, 1)))),
+      kind=KINDS, transpose=[False, True])
+  def test_groups_are_layers_side_by_side(
+      self, kind, transpose, groups, padding):
+    options = dict(strides=(2, 3), padding=padding, transpose_kernel=transpose)
+    layer = Layer(OURS[kind], 'ConvTranspose', IMAGES, 8, (3, 2),
+                  feature_group_count=groups, **options, **WHOLE)
+    kernel, bias = layer.parameters['kernel'], layer.parameters['bias']
+    self.assertEqual(kernel.shape, (3, 2, *(
+        (8 // groups, 4) if transpose else (4 // groups, 8))))
+    parts = zip(np.split(IMAGES, groups, -1), np.split(kernel, groups, -1),
+                np.split(bias, groups))
+    single = Layer(FLAX[kind], 'ConvTranspose', IMAGES[..., :4 // groups],
+                   8 // groups, (3, 2), **options)
+    np.testing.assert_array_equal(
+        layer(layer.parameters, IMAGES),
+        np.concatenate([single(dict(kernel=w, bias=b), x)
+                        for x, w, b in parts], -1))
+
+  @parameterized.parameters(*KINDS)
+  def test_initial_values_are_those_of_the_shape(self, kind):
+    layer = Layer(OURS[kind], 'ConvTranspose', IMAGES, 6, (3, 2),
+                  feature_group_count=2, param_dtype='float16')
+    theirs = Layer(FLAX[kind], 'ConvTranspose', IMAGES[..., :2], 6, (3, 2),
+                   param_dtype='float16')
+    chex.assert_trees_all_equal(layer.parameters, theirs.parameters)
+    if kind == 'nnx':
+      self.assertEqual(layer.layer.kernel_shape, (3, 2, 2, 6))
+
+  @parameterized.product(kind=KINDS, groups=[0, 3, 4, 2.])
+  def test_groups_must_divide_the_channels(self, kind, groups):
+    with self.assertRaisesRegex(
+        ValueError, f'feature_group_count must .*4 input and 6 .*got {groups}'):
+      Layer(OURS[kind], 'ConvTranspose', IMAGES, 6, (3, 2),
+            feature_group_count=groups)
+
+
+class SizeTest(parameterized.TestCase):
+
+  @parameterized.parameters(*KINDS)
+  def test_output_size_undoes_a_strided_convolution(self, kind):
+    image = integers(0, (1, 39, 3))
+    down = nn.Conv(4, (3,), 2).init_with_output(jax.random.key(0), image)[0]
+    self.assertEqual(down.shape, (1, 20, 4))
+    layer = Layer(OURS[kind], 'ConvTranspose', down, 3, 3, 2)
+    for size in 39, (40,):
+      up = layer(layer.parameters, down, output_size=size)
+      self.assertEqual(up.shape, (1, np.max(size), 3))
+    with self.assertRaisesRegex(ValueError, 'output_size must lie within'):
+      layer(layer.parameters, down, output_size=41)
+
+  @parameterized.product(kernel=[1, 3, 4, 8], transpose=[False, True],
+                         size=[None, 3, 4])
+  def test_circular(self, kernel, transpose, size):
+    y = integers(0, (1, 2, 2))
+    layer = Layer(tconv_nnx, 'ConvTranspose', y, 3, kernel, 2, use_bias=False,
+                  padding='CIRCULAR', transpose_kernel=transpose, **WHOLE)
+    full = lax.conv_transpose(
+        y, layer.parameters['kernel'], (2,), [(kernel - 1,) * 2],
+        transpose_kernel=transpose)
+    # From where the first tap of the first position falls, around and around.
+    shift = (max(kernel - 2, 0) + transpose) // 2
+    expected = np.zeros((1, size or 4, 3))
+    for p in range(full.shape[1]):
+      expected[:, (p - shift) % (size or 4)] += full[:, p]
+    np.testing.assert_array_equal(
+        layer(layer.parameters, y, output_size=size), expected)
+
+  @parameterized.parameters(*KINDS)
+  def test_output_padding(self, kind):
+    padding = ((2, 0), (1, 3))
+    make = functools.partial(Layer, images=IMAGES, features=3,
+                             kernel_size=(3, 4), strides=(2, 3), **WHOLE)
+    ours = make(OURS[kind], 'ConvTranspose', padding=padding,
+                output_padding=(1, 2))
+    theirs = make(FLAX[kind], 'ConvTranspose', padding=((2, 1), (1, 5)))
+    np.testing.assert_array_equal(
+        ours(ours.parameters, IMAGES), theirs(ours.parameters, IMAGES))
+
+
+class EqualPhasesTest(parameterized.TestCase):
+
+  @parameterized.parameters(
+      ('nnx', False, 1, dict(kernel_size=(3, 4))),
+      ('linen', True, 2, dict(kernel_size=(3, 4))),
+      ('nnx', True, 1, dict(kernel_size=(4, 5), kernel_dilation=(1, 2))),
+      ('linen', False, 2, dict(kernel_size=(4, 5), kernel_dilation=(1, 2))))
+  def test_a_constant_stays_one(self, kind, transpose, groups, kernel):
+    images = np.ones((1, 8, 8, 4), 'f')
+    layer = Layer(OURS[kind], 'ConvTranspose', images, 4, strides=(2, 3),
+                  transpose_kernel=transpose, feature_group_count=groups,
+                  equal_phases=True, **kernel, **WHOLE)
+    result = layer(layer.parameters, images)
+    inner = result[:, 6:-6, 9:-9]
+    # float32: sums of up to 16 taps of up to 4.
+    np.testing.assert_allclose(
+        inner, np.broadcast_to(inner[:, :1, :1], inner.shape), atol=1e-4)
+    self.assertGreater(np.ptp(inner), 1)  # Of the channels.
+    # As if by the kernel that is written into the parameter afterwards.
+    plain = Layer(OURS[kind], 'ConvTranspose', images, 4, strides=(2, 3),
+                  transpose_kernel=transpose, feature_group_count=groups,
+                  **kernel, **WHOLE)
+    equalized = tconv.equalize_phases(
+        layer.parameters['kernel'], (2, 3),
+        kernel_dilation=kernel.get('kernel_dilation', 1))
+    np.testing.assert_allclose(
+        plain(layer.parameters | {'kernel': equalized}, images), result,
+        atol=1e-4)
+
+  @parameterized.parameters(('nnx', 3), ('linen', 4))
+  def test_gradients_are_of_the_equal_kernel(self, kind, kernel_size):
+    images = IMAGES[0]
+    layer = Layer(OURS[kind], 'ConvTranspose', images, 3, kernel_size,
+                  strides=2, equal_phases=True, **WHOLE)
+    gradient = jax.grad(lambda p: (layer(p, images)**2).sum())(
+        layer.parameters)['kernel']
+    size = float(jnp.abs(gradient).max())
+    self.assertGreater(size, 1)
+    # float32: about 1e-6 of the largest value, in sums of 36 and more.
+    unseen = integers(1, gradient.shape)
+    unseen -= tconv.equalize_phases(unseen, 2)
+    np.testing.assert_allclose(
+        jnp.vdot(gradient, unseen), 0, atol=1e-3 * size)
+    if kernel_size == 4:  # The projection is orthogonal.
+      np.testing.assert_allclose(
+          tconv.equalize_phases(gradient, 2), gradient, atol=1e-5 * size)
+
+  @parameterized.parameters(*KINDS)
+  def test_in_the_dtype_of_the_parameter(self, kind):
+    layer = Layer(OURS[kind], 'ConvTranspose', IMAGES, 3, (3, 3),
+                  strides=(2, 2), equal_phases=True, dtype='bfloat16')
+    plain = Layer(OURS[kind], 'ConvTranspose', IMAGES, 3, (3, 3),
+                  strides=(2, 2), dtype='bfloat16')
+    equalized = tconv.equalize_phases(layer.parameters['kernel'], 2)
+    self.assertEqual(equalized.dtype, 'float32')
+    np.testing.assert_array_equal(
+        layer(layer.parameters, IMAGES),
+        plain(layer.parameters | {'kernel': equalized}, IMAGES), strict=True)
+
+
+class MethodTest(parameterized.TestCase):
+
+  @parameterized.parameters(*KINDS)
+  def test_options_are_handed_on(self, kind):
+    layer = Layer(OURS[kind], 'ConvTranspose', IMAGES, 3, (3, 3),
+                  method='polyphase', precision='highest')
+    [call] = [e for e in jax.make_jaxpr(layer.__call__)(
+        layer.parameters, IMAGES).eqns if e.primitive.name.startswith('tconv')]
+    self.assertEqual(call.params['method'], 'polyphase')
+    self.assertEqual(call.params['precision'], lax.Precision.HIGHEST)
+
+
+if __name__ == '__main__':
+  absltest.main()
