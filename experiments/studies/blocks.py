@@ -53,7 +53,7 @@ def upsampler(name: str, in_features: int, out_features: int, scale: int, *,
     Layer from [N, h, w, in_features] to [N, scale * h, scale * w,
     out_features].
   """
-  options = {'rngs': rngs, 'use_bias': use_bias}
+  options: dict[str, Any] = {'rngs': rngs, 'use_bias': use_bias}
   if name.startswith('sub-pixel'):
     if name.endswith('ICNR'):
       options['kernel_init'] = initializers.icnr(scale)
