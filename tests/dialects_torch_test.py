@@ -133,7 +133,7 @@ class LiveTest(PerhapsLiveTest):
   def test_any_arguments(self):
     draw = np.random.default_rng(0)
     outcomes = []
-    for _ in range(250):
+    for _ in range(200):
       arrays, options = random_arguments(draw)
       case = {k: v.shape for k, v in arrays.items()} | options
       function = jax.jit(
@@ -152,7 +152,7 @@ class LiveTest(PerhapsLiveTest):
               function(**arrays), expected, strict=True)
         else:
           self.assertRaises(ValueError, function, **arrays)
-    self.assertBetween(sum(outcomes), 80, 170)
+    self.assertBetween(sum(outcomes), 60, 140)
 
   @parameterized.parameters(*ILLEGAL)
   def test_illegal_arguments(self, name, value):
