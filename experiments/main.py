@@ -14,7 +14,7 @@ from absl import flags
 from absl import logging
 from ml_collections import config_flags
 
-STUDIES = ('upsampling', 'generator')
+STUDIES = ('upsampling', 'generator', 'segmentation')
 
 _CONFIG = config_flags.DEFINE_config_file(
     'config', None, 'File of settings; its docstring says what to expect.')

@@ -68,7 +68,7 @@ class GeneratorTest(parameterized.TestCase):
 
   def test_features_are_normalized_and_rectified(self):
     net = generator('transposed k4')
-    features = net.features(values(), LABELS)
+    features = net.features(10 * values(), LABELS)
     self.assertEqual(features.min(), 0)
     # .4 is the mean of what is positive of a normal distribution.
     self.assertBetween(features.mean(), .3, .5)
@@ -148,12 +148,18 @@ class AdversarialTest(absltest.TestCase):
         painter, critic, latents=LATENTS, learning_rate=.01, seed=7)
     step = jax.jit(step)
     optimizer = optax.adam(.01, b1=.5)
-    moments = {net: optimizer.init(nnx.state(net, nnx.Param))
+    moments = {net: jax.jit(optimizer.init)(nnx.state(net, nnx.Param))
                for net in (painter, critic)}
 
+    @jax.jit
+    def updated(params, gradient, moments):
+      updates, moments = optimizer.update(gradient, moments)
+      return optax.apply_updates(params, updates), moments
+
     def update(net, gradient):
-      updates, moments[net] = optimizer.update(gradient, moments[net])
-      nnx.update(net, optax.apply_updates(nnx.state(net, nnx.Param), updates))
+      params, moments[net] = updated(
+          nnx.state(net, nnx.Param), gradient, moments[net])
+      nnx.update(net, params)
 
     @nnx.jit
     @nnx.value_and_grad
@@ -217,14 +223,16 @@ class ClassifierTest(absltest.TestCase):
     step = jax.jit(step)
     losses = []
     for _ in range(20):
+      before = state
       state, metrics = step(state, {'image': images, 'label': labels})
       losses.append(metrics['cross entropy'].item())
     logits = net(images)
     self.assertAlmostEqual(losses[0], -jax.nn.log_softmax(logits)[
         jnp.arange(8), labels].mean(), delta=1e-5)
     self.assertLess(losses[-1], .05 * losses[0])
-    # The rate has gone down to nothing.
-    self.assertLess(losses[-3] - losses[-1], .05 * losses[-1] + 1e-3)
+    # The last rate is .01 * (1 + cos(.95 pi)) / 2 = 6e-5, and Adam's steps are
+    # about as long as the rate.
+    chex.assert_trees_all_close(state[0], before[0], atol=2e-4)
 
 
 if __name__ == '__main__':

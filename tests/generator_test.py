@@ -112,7 +112,7 @@ class SmokeTest(absltest.TestCase):
 
   def test_steps_are_timed_apart(self):
     [timing] = json.loads((self.workdir / 'timings.json').read_text())
-    self.assertEqual(timing['name'], TRANSPOSED)
+    self.assertEqual(timing['stack'], TRANSPOSED)
     self.assertGreater(
         min(timing['ms_per_step_tconv'], timing['ms_per_step_flax']), 0)
 

@@ -3,7 +3,6 @@
 from absl.testing import absltest
 import numpy as np
 
-from experiments import costs
 from experiments.report import figures
 from experiments.report import sheets
 
@@ -44,19 +43,6 @@ class SheetsTest(absltest.TestCase):
   def test_mean_power_of_a_line(self):
     wave = np.cos(np.pi * np.arange(16))[:, None] * np.ones((1, 16))
     self.assertAlmostEqual(figures.mean_power(wave[None])[8, 0], 0, delta=1e-6)
-
-
-class CostsTest(absltest.TestCase):
-
-  def test_steps_are_timed_by_name(self):
-    def builder(size):
-      step = lambda state, batch: (state @ batch, {'loss': state.sum()})
-      return lambda: (step, np.ones((size, size)), np.ones((size, size)))
-
-    times = costs.compare({'small': builder(8), 'large': builder(800)},
-                          repeats=3)
-    self.assertEqual(list(times), ['small', 'large'])
-    self.assertLess(10 * times['small'], times['large'])
 
 
 if __name__ == '__main__':

@@ -108,6 +108,11 @@ class SmokeTest(absltest.TestCase):
     timings = json.loads((self.workdir / 'timings.json').read_text())
     self.assertEqual([t['upsampler'] for t in timings], BASELINES + LEARNED)
     self.assertGreater(min(t['ms_per_image'] for t in timings), 0)
+    steps = {t['upsampler']: min(t['ms_per_step_tconv'], t['ms_per_step_flax'])
+             for t in timings if 'ms_per_step_tconv' in t}
+    self.assertEqual(list(steps), ['transposed k4'])  # Flax has it, too.
+    self.assertGreater(steps['transposed k4'], 0)
+    self.assertIn('flax / tconv', (self.workdir / 'report.html').read_text())
 
   def test_figures_are_pictures(self):
     for name in ('crops', 'psnr', 'phases', 'spectra', 'curves'):
@@ -139,6 +144,8 @@ class RunTest(absltest.TestCase):
     workdir = workdir_lib.open_workdir(
         self.enter_context(tempfile.TemporaryDirectory()), config)
     with (mock.patch('builtins.print') as printed,
+          mock.patch.object(upsampling.costs, 'compare', return_value={
+              'ms_per_step_tconv': 1., 'ms_per_step_flax': 2.}),
           mock.patch.object(upsampling, 'learn',
                             side_effect=upsampling.learn) as learn):
       upsampling.run(config, workdir, command='')

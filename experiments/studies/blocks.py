@@ -32,6 +32,19 @@ def is_known(name: Any) -> bool:
       match is not None and int(match[1]) <= LARGEST_KERNEL)
 
 
+def is_plain(name: str) -> bool:
+  """Tells whether a layer is a transposed convolution as Flax has it, too.
+
+  Args:
+    name: of any layer.
+
+  Returns:
+    Whether it is 'transposed kK', without a cure.
+  """
+  match = _TRANSPOSED.fullmatch(name)
+  return match is not None and not match[2]
+
+
 def upsampler(name: str, in_features: int, out_features: int, scale: int, *,
               rngs: nnx.Rngs, use_bias: bool = True,
               conv_transpose: Callable[..., nnx.Module]

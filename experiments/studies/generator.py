@@ -20,12 +20,10 @@ from experiments import workdir as workdir_lib
 from experiments.data import digits
 from experiments.studies import blocks
 from experiments.studies import generator_data as data_lib
-from experiments.studies import generator_facts as facts
 from experiments.studies import generator_learning as learning
 from experiments.studies import generator_measures as measures
 from experiments.studies import generator_models as models
 from experiments.studies import generator_report as report_lib
-import tconv
 
 _UNTRAINED = 200  # Images of each seed; their levels differ little.
 
@@ -171,10 +169,7 @@ def _timings(config, data):
         config, data, stages, 0, conv_transpose=layer)
     return step, state, batch
 
-  layers = {'tconv': tconv.nnx.ConvTranspose, 'flax': nnx.ConvTranspose}
   return [
-      {'name': learning.stack_name(stages), **{
-          f'ms_per_step_{name}': time for name, time in costs.compare({
-              name: functools.partial(build, stages, layer)
-              for name, layer in layers.items()}).items()}}
-      for stages in config.stacks if all(map(facts.is_plain, stages))]
+      {'stack': learning.stack_name(stages),
+       **costs.compare(functools.partial(build, stages))}
+      for stages in config.stacks if all(map(blocks.is_plain, stages))]

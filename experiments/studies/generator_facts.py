@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import functools
 
 from experiments.report import page
+from experiments.studies import blocks
 from experiments.studies import generator_models as models
 from experiments.studies.generator_tables import Results
 
@@ -26,11 +27,6 @@ Stacks = Mapping[str, Sequence[str]]
 Fact = tuple[str, str, str]
 
 
-def is_plain(stage: str) -> bool:
-  """Tells whether a stage is a transposed convolution without a cure."""
-  return stage.startswith('transposed') and not stage.endswith('equal phases')
-
-
 def table(results: Results, stacks: Stacks) -> page.Table:
   """Says of each published fact what was seen.
 
@@ -44,10 +40,10 @@ def table(results: Results, stacks: Stacks) -> page.Table:
   resize = lambda stage: stage.endswith('+conv')
   chosen = lambda fits: [
       name for name, stages in stacks.items() if fits(stages)]
-  transposed = chosen(lambda stages: all(map(is_plain, stages)))
+  transposed = chosen(lambda stages: all(map(blocks.is_plain, stages)))
   resized = chosen(lambda stages: all(map(resize, stages)))
   mixed = chosen(
-      lambda stages: is_plain(stages[-2]) and resize(stages[-1]))
+      lambda stages: blocks.is_plain(stages[-2]) and resize(stages[-1]))
   trained = [name for name in transposed
              if name in results.names('generator', 'trained')]
   facts = [

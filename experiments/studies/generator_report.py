@@ -11,6 +11,7 @@ import jax
 import ml_collections
 import numpy as np
 
+from experiments import costs
 from experiments import training
 from experiments import workdir as workdir_lib
 from experiments.report import charts
@@ -74,7 +75,8 @@ def report(config: ml_collections.ConfigDict, workdir: pathlib.Path,
           tables.growth(results, stage) for stage in ('untrained', 'trained')]),
       page.Section('Gradients of discriminators', [tables.gradients(results)]),
       page.Section('Training', [
-          *drawn['curves'], *[tables.costs(timings)] * bool(timings)])]
+          *drawn['curves'], *costs.tables(
+              'A training step of both networks', timings, ['stack'])])]
   page.write_page(
       workdir / 'report.html', title=f'Generating images: {config.data}',
       summary=_SUMMARY + (_JUDGE if data.classes else ''), sections=sections,

@@ -1,6 +1,5 @@
 """The tables of study 2."""
 
-from collections.abc import Mapping
 from collections.abc import Sequence
 import statistics
 from typing import Any
@@ -140,22 +139,3 @@ def _table(caption, heading, columns, results, parts):
   kept = [column for column in zip(*table) if any(column[1:])]
   return page.Table(caption, [column[0] for column in kept],
                     list(zip(*(column[1:] for column in kept))))
-
-
-def costs(timings: Sequence[Mapping[str, Any]]) -> page.Table:
-  """What a step takes with one class of layers and the other.
-
-  Args:
-    timings: 'name', 'ms_per_step_tconv' and 'ms_per_step_flax'.
-
-  Returns:
-    The table.
-  """
-  return page.Table(
-      'A training step, both networks, with the transposed convolutions of '
-      'tconv.nnx and of flax.nnx: medians of steps in turns, ms.',
-      ('stack', 'tconv', 'flax', 'tconv / flax'),
-      [(row['name'], f'{row["ms_per_step_tconv"]:.1f}',
-        f'{row["ms_per_step_flax"]:.1f}',
-        f'{row["ms_per_step_tconv"] / row["ms_per_step_flax"]:.2f}')
-       for row in timings])

@@ -65,7 +65,7 @@ class Network(nnx.Module):
   """A trunk of convolutions with ReLU, then an upsampling layer."""
 
   def __init__(self, name: str, trunk: ml_collections.ConfigDict, scale: int,
-               rngs: nnx.Rngs):
+               rngs: nnx.Rngs, **options: Any):
     """Draws all kernels, those of the trunk first.
 
     Args:
@@ -73,6 +73,7 @@ class Network(nnx.Module):
       trunk: `kernel_sizes`, and the number of `channels`.
       scale: factor.
       rngs: where kernels are drawn from.
+      **options: of `blocks.upsampler`.
     """
     self.trunk = nnx.List()
     self.upsampling: Any  # A layer, where it is learned.
@@ -86,7 +87,7 @@ class Network(nnx.Module):
           nnx.Conv(inputs, trunk.channels, (size, size), rngs=rngs))
       inputs = trunk.channels
     self.upsampling = blocks.upsampler(
-        _layer(name), inputs, 1, scale, rngs=rngs)
+        _layer(name), inputs, 1, scale, rngs=rngs, **options)
     if name.endswith(' hold'):
       self.after = _bind(tconv.zero_order_hold, scale=scale)
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from collections.abc import Sequence
 import functools
 import pathlib
+from typing import Any
 
 from flax import nnx
 import jax
@@ -16,9 +17,11 @@ import ml_collections
 import optax
 
 from experiments import checks
+from experiments import costs
 from experiments import training
 from experiments import workdir as workdir_lib
 from experiments.data import photographs
+from experiments.studies import blocks
 from experiments.studies import upsamplers
 from experiments.studies import upsampling_measures as measures
 from experiments.studies import upsampling_report as report_lib
@@ -65,25 +68,25 @@ def check(config: ml_collections.ConfigDict) -> None:
     require(0 <= config[field] <= largest, field, f'0 to {largest}')
 
 
-def learn(name: str, seed: int, scale: int, config: ml_collections.ConfigDict,
-          pairs: Sequence[photographs.Pair], *, workdir: pathlib.Path
-          ) -> tuple[upsamplers.Network, upsamplers.Network]:
-  """Trains a network.
+def lesson(name: str, seed: int, scale: int, config: ml_collections.ConfigDict,
+           **options: Any) -> tuple[upsamplers.Network, Callable, Any]:
+  """Makes a network, and what trains it.
 
   Args:
     name: of the upsampler.
-    seed: for kernels and patches.
+    seed: for kernels.
     scale: factor.
     config: of the study.
-    pairs: training images.
-    workdir: takes the mean squared error, and checkpoints.
+    **options: of `upsamplers.Network`.
 
   Returns:
-    The network before and after training, from [N, h, w, 1] to
-    [N, scale * h, scale * w, 1]. Constraints of kernels are folded into them.
+    The network; and the step, as `training.train` takes it, and the state to
+    begin with: the parameters, and the optimizer's.
   """
-  graph, start = nnx.split(
-      upsamplers.Network(name, config.trunk, scale, nnx.Rngs(seed)))
+  network = upsamplers.Network(
+      name, config.trunk, scale, nnx.Rngs(seed), **options)
+  graph, params = nnx.split(network)
+  params = jax.tree.map(jnp.copy, params)  # Training gives its start up.
   weight = config.penalty if name.endswith(' penalty') else 0
   optimizer = optax.adam(
       optax.cosine_decay_schedule(config.learning_rate, config.num_steps))
@@ -103,16 +106,40 @@ def learn(name: str, seed: int, scale: int, config: ml_collections.ConfigDict,
     updates, moments = optimizer.update(gradient, moments)
     return (optax.apply_updates(params, updates), moments), losses
 
-  params = jax.tree.map(jnp.copy, start)  # Training gives its start up.
+  return network, step, (params, optimizer.init(params))
+
+
+def _patches(config, pairs, seed, start=0):
+  """The batches of a training."""
+  return photographs.random_patches(
+      pairs, size=config.patch_size, batch_size=config.batch_size,
+      num_batches=config.num_steps, seed=seed, start=start)
+
+
+def learn(name: str, seed: int, scale: int, config: ml_collections.ConfigDict,
+          pairs: Sequence[photographs.Pair], *, workdir: pathlib.Path
+          ) -> tuple[upsamplers.Network, upsamplers.Network]:
+  """Trains a network.
+
+  Args:
+    name: of the upsampler.
+    seed: for kernels and patches.
+    scale: factor.
+    config: of the study.
+    pairs: training images.
+    workdir: takes the mean squared error, and checkpoints.
+
+  Returns:
+    The network before and after training, from [N, h, w, 1] to
+    [N, scale * h, scale * w, 1]. Constraints of kernels are folded into them.
+  """
+  before, step, state = lesson(name, seed, scale, config)
   params, _ = training.train(
-      step, (params, optimizer.init(params)),
-      lambda start: photographs.random_patches(
-          pairs, size=config.patch_size, batch_size=config.batch_size,
-          num_batches=config.num_steps, seed=seed, start=start),
+      step, state, functools.partial(_patches, config, pairs, seed),
       num_steps=config.num_steps, log_every=config.log_every,
       save_every=config.save_every, label=f'x{scale} {name}, seed {seed}',
       workdir=workdir)
-  before, after = (nnx.merge(graph, p) for p in (start, params))
+  after = nnx.merge(nnx.graphdef(before), params)
   if name.endswith(' equal phases'):
     for network in before, after:
       upsamplers.fold(network, scale)
@@ -178,11 +205,24 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, *,
           shown[scale][name] = pictures[config.figure.image]
           timings.append({
               'scale': scale, 'upsampler': name,
-              'ms_per_image': measures.milliseconds(network, chosen['low'])})
+              'ms_per_image': measures.milliseconds(network, chosen['low']),
+              **_step_times(name, scale, config, list(train_pairs.values()))})
   workdir_lib.write_results(workdir, rows)
   # Apart from the results, which are the same in every run.
   workdir_lib.write_json(workdir / 'timings.json', timings)
   report_lib.report(config, workdir, rows, timings, shown, command)
+
+
+def _step_times(name, scale, config, pairs):
+  """Times a step with Flax's layer, too, if it has such a layer."""
+  if not blocks.is_plain(name):
+    return {}
+
+  def build(layer):
+    _, step, state = lesson(name, 0, scale, config, conv_transpose=layer)
+    return step, state, next(_patches(config, pairs, 0))
+
+  return costs.compare(build)
 
 
 def fitting(names: Sequence[str], scale: int) -> list[str]:

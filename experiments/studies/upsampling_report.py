@@ -10,6 +10,7 @@ import ml_collections
 import numpy as np
 
 from experiments import artifacts
+from experiments import costs
 from experiments import intervals
 from experiments import training
 from experiments import workdir as workdir_lib
@@ -48,7 +49,8 @@ def report(config: ml_collections.ConfigDict, workdir: pathlib.Path,
     config: of the study.
     workdir: folder to write to, with the `metrics.jsonl` of the training.
     rows: the results.
-    timings: 'ms_per_image' of each 'upsampler' and 'scale'.
+    timings: 'ms_per_image' of each 'upsampler' and 'scale', and times of steps
+      where `costs.compare` was asked.
     shown: of each scale the pictures of the figures, by name, the ground truth
       first.
     command: that started the run.
@@ -66,12 +68,16 @@ def report(config: ml_collections.ConfigDict, workdir: pathlib.Path,
     title = (f'x{scale}: ' if len(config.scales) > 1 else '') + '{}'
     times = {row['upsampler']: row['ms_per_image']
              for row in timings if row['scale'] == scale}
+    steps = [row for row in timings
+             if row['scale'] == scale and 'ms_per_step_tconv' in row]
     parts = {
         'Results': [table, drawn['crops'], drawn['psnr']],
         'Cures': [changes] if changes.rows else [],
         'The cause, in the kernel': [drawn['phases']],
         'Spectra': [drawn['spectra']],
-        'Training': [drawn['curves']] if 'curves' in drawn else [],
+        'Training': [drawn['curves'], *costs.tables(
+            'A training step', steps, ['upsampler'])
+        ] if 'curves' in drawn else [],
         'All numbers': [
             tables.costs(results, times), tables.by_image(results),
             tables.every_measure(

@@ -1,0 +1,112 @@
+"""What study 3 claims, from made-up results."""
+
+import itertools
+
+from absl.testing import absltest
+from absl.testing import parameterized
+
+from experiments.studies import segmentation_tables as tables
+
+
+def rows(heads=(8, 4), decoders=('learned', 'bilinear resize'), **values):
+  """Rows of two seeds, two stages and three images.
+
+  Args:
+    heads: of the networks.
+    decoders: of the networks.
+    **values: functions of head, decoder, seed, stage and image.
+  """
+  measures = ('iou', 'resized_iou', 'pooled_iou', 'boundary_f', 'accuracy',
+              'grid_level_db', 'grid_level_2_db', 'truth_grid_level_db',
+              'phase_nonuniformity')
+  return [
+      {'head': head, 'decoder': decoder, 'seed': seed, 'stage': stage,
+       'image': image,
+       **{name: float(values.get(name, lambda *_: 0)(
+           head, decoder, seed, stage, image)) for name in measures}}
+      for head, decoder, seed, stage, image in itertools.product(
+          heads, decoders, (0, 1), ('untrained', 'trained'), range(3))]
+
+
+def holds(made, start):
+  """Answers, in their order, of claims that start so."""
+  table = tables.claims(tables.Results(made))
+  return [answer for claim, _, answer in table.rows if claim.startswith(start)]
+
+
+class ClaimsTest(parameterized.TestCase):
+
+  @parameterized.parameters((.1, 'yes'), (0, 'cannot tell'), (-.1, 'no'))
+  def test_skips(self, gain, answer):
+    made = rows(iou=lambda head, *_: .5 + gain * (head == 4))
+    self.assertEqual(holds(made, 'learned: head 4 is better than head 8'),
+                     [answer])
+
+  def test_a_difference_within_its_noise(self):
+    made = rows(iou=lambda head, decoder, seed, stage, image: (
+        .5 + .1 * (head == 4) * (-1)**seed))
+    self.assertEqual(holds(made, 'learned: head'), ['cannot tell'])
+
+  def test_the_order_of_heads_is_that_of_the_scores(self):
+    made = rows(heads=(2, 8, 4), iou=lambda head, *_: 1 / head)
+    claims = [claim for claim, *_ in
+              tables.claims(tables.Results(made)).rows]
+    self.assertEqual(claims[:2], ['learned: head 4 is better than head 8',
+                                  'learned: head 2 is better than head 4'])
+    self.assertEqual(holds(made, 'learned: head'), ['yes', 'yes'])
+
+  @parameterized.parameters(
+      (.1, .1, ['yes', 'yes']), (.1, -.1, ['yes', 'no']),
+      (-.1, .1, ['no', 'yes']), (0, 0, ['cannot tell'] * 2))
+  def test_learned_against_bilinear(self, same, other, answers):
+    # Only trained networks of the same head are compared.
+    made = rows(
+        iou=lambda head, decoder, seed, stage, image: (
+            head - 9 * (stage == 'untrained')
+            - other * (decoder != 'learned') - image),
+        resized_iou=lambda head, decoder, seed, stage, image: (
+            head - image - same))
+    self.assertEqual(holds(made, 'head 8: learned is'), answers)
+    self.assertEqual(holds(made, 'head 4: learned is'), answers)
+
+  def test_grids(self):
+    made = rows(
+        phase_nonuniformity=lambda head, decoder, seed, stage, image: (
+            .1 * ((decoder, stage) == ('learned', 'trained'))),
+        grid_level_db=lambda head, *_: head, truth_grid_level_db=lambda *_: 5)
+    self.assertEqual(holds(made, 'learned: no grid'), ['yes'])
+    self.assertEqual(holds(made, 'bilinear resize: no grid'), ['yes'])
+    self.assertEqual(holds(made, 'head 8: training gives'), ['yes'])
+    self.assertEqual(holds(made, 'head 4: training gives'), ['no'])
+    made = rows(phase_nonuniformity=lambda *_: 1e-8)
+    self.assertEqual(holds(made, 'bilinear resize: no grid'), ['no'])
+
+  def test_without_what_could_be_compared(self):
+    made = rows(heads=(8,), decoders=('bilinear resize',))
+    self.assertLen(tables.claims(tables.Results(made)).rows, 1)
+
+
+class TablesTest(absltest.TestCase):
+
+  def test_headline_has_means_of_trained_networks(self):
+    made = rows(pooled_iou=lambda head, decoder, seed, stage, image: (
+        head + seed + 100 * (stage == 'untrained')))
+    table = tables.headline(tables.Results(made))
+    self.assertEqual([row[:3] for row in table.rows], [
+        ('8', 'learned', '8.5000'), ('8', 'bilinear resize', '8.5000'),
+        ('4', 'learned', '4.5000'), ('4', 'bilinear resize', '4.5000')])
+    for row in table.rows:
+      self.assertLen(row, len(table.columns))
+
+  def test_every_measure_has_its_interval(self):
+    made = rows(accuracy=lambda head, decoder, seed, stage, image: (
+        seed if stage == 'untrained' else .25))
+    for stage, cell in (('trained', '0.2500 [0.2500, 0.2500]'),
+                        ('untrained', '0.5000 [0.0000, 1.0000]')):
+      table = tables.every_measure(tables.Results(made), stage)
+      column = table.columns.index('accuracy')
+      self.assertEqual({row[column] for row in table.rows}, {cell})
+
+
+if __name__ == '__main__':
+  absltest.main()
