@@ -33,7 +33,7 @@ class BlocksTest(parameterized.TestCase):
     geometry = geometry_lib.conv_geometry(
         (19, 6), kernel, stride, padding, dilation, groups)
     with mock.patch.object(overlap_add, 'BLOCK', 1000):  # A row or a few.
-      agreement_test.check_all_forms(geometry)
+      agreement_test.check_all_forms(geometry, methods=['overlap_add'])
 
   @hypothesis.settings(max_examples=60, deadline=None, derandomize=True)
   @hypothesis.given(agreement_test.geometries(), st.integers(1, 3))
