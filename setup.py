@@ -11,7 +11,7 @@ ROOT = pathlib.Path(__file__).parent
 EXPERIMENTS = [
     'grain', 'imagecodecs', 'jinja2', 'matplotlib', 'ml_collections', 'mlxtend',
     'orbax-checkpoint', 'pillow', 'rich', 'scikit-image', 'scikit-learn',
-    'tifffile',
+    'tensorboardX', 'tifffile',
 ]
 # What is compared with, beside lax and flax. The tests do without torch, which
 # is large: they have vectors of it.

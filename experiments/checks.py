@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import jax
 import ml_collections
 
 from experiments import workdir as workdir_lib
@@ -55,6 +56,9 @@ def loop(config: ml_collections.ConfigDict) -> None:
           'different numbers')
   for field in 'num_steps', 'batch_size', 'log_every':
     require(config, config[field] >= 1, field, 'at least 1')
+  number = jax.device_count()
+  require(config, config.batch_size % number == 0, 'batch_size',
+          f'a multiple of the number of devices, {number}')
   require(config,
           config.save_every > 0 and config.save_every % config.log_every == 0,
           'save_every', f'a multiple of log_every, {config.log_every}')

@@ -2,12 +2,22 @@
 
     python -m experiments.main --config=configs/upsampling.py --workdir=runs/x
 
-Any field of the config can be set: --config.num_steps=100.
+Any field of the config can be set: --config.num_steps=100. Batches are shared
+by all devices; to use those of many machines, run the same command on each,
+with a workdir that all can reach, and
+
+    --coordinator=HOST:PORT --num_processes=2 --process_id=0
+
+where HOST is the machine of process 0. `experiments.launch` does so for one.
 """
 
+import contextlib
 import importlib
+import pathlib
 import shlex
+import signal
 import sys
+import traceback
 
 from absl import app
 from absl import flags
@@ -22,7 +32,22 @@ _WORKDIR = flags.DEFINE_string(
     'workdir', None,
     'Folder for the results. Goes on with a run of the same config in it, and '
     'stops at one of another config.', required=True)
+_COORDINATOR = flags.DEFINE_string(
+    'coordinator', None, 'HOST:PORT of process 0, if there are many.')
+_NUM_PROCESSES = flags.DEFINE_integer(
+    'num_processes', 1, 'How many there are.', lower_bound=1)
+_PROCESS_ID = flags.DEFINE_integer(
+    'process_id', 0, 'Which of them this is.', lower_bound=0)
 flags.mark_flag_as_required('config')
+
+
+@flags.multi_flags_validator(
+    ['coordinator', 'num_processes', 'process_id'],
+    '--coordinator=HOST:PORT, a --num_processes above 1 and a --process_id '
+    'below it belong together')
+def _fit_each_other(values):
+  return (values['process_id'] < values['num_processes'] and
+          (values['coordinator'] is None) == (values['num_processes'] == 1))
 
 
 def parse_flags(argv: list[str]) -> list[str]:
@@ -40,19 +65,41 @@ def main(argv: list[str]) -> None:
   if argv[1:]:
     raise app.UsageError(f'unexpected arguments: {shlex.join(argv[1:])}')
   # Imported here, so that a mistaken flag is answered at once.
+  from experiments import devices
   from experiments import workdir as workdir_lib
   command = shlex.join(['python', '-m', 'experiments.main', *sys.argv[1:]])
+  signal.signal(signal.SIGTERM, _stop)
   try:
+    if _COORDINATOR.value:
+      devices.connect(
+          _COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
     config = _CONFIG.value
     if config.study not in STUDIES:
       raise workdir_lib.RunError(
           f'config.study must be one of {STUDIES}; got {config.study!r}.')
     study = importlib.import_module(f'experiments.studies.{config.study}')
     study.check(config)
-    workdir = workdir_lib.open_workdir(_WORKDIR.value, config)
-    study.run(config, workdir, command=command)
+    with contextlib.ExitStack() as stack:
+      if devices.is_first():
+        stack.enter_context(workdir_lib.locked(_WORKDIR.value))
+        workdir_lib.open_workdir(_WORKDIR.value, config)
+      study.run(config, pathlib.Path(_WORKDIR.value), command=command)
+  except KeyboardInterrupt:
+    _stop()
   except (workdir_lib.RunError, OSError) as error:
-    sys.exit(f'error: {error}')
+    if not _COORDINATOR.value:
+      sys.exit(f'error: {error}')
+    devices.leave(f'error: {error}')
+  except Exception as error:
+    if not _COORDINATOR.value:
+      raise
+    traceback.print_exc()
+    devices.leave(f'error: {error}')
+
+
+def _stop(*_):
+  """Ends where a signal asks for it."""
+  sys.exit('error: stopped; the same command goes on from the last checkpoint.')
 
 
 if __name__ == '__main__':

@@ -2,25 +2,28 @@
 
 A study brings a pure function `step(state, batch) -> (state, metrics)`, in
 which state is any pytree and metrics a dict of scalars. The loop compiles it,
-feeds it, and says how it goes: on the screen, and in `metrics.jsonl`. It saves
-the state now and then; a training that was interrupted goes on from there, and
-ends as if it had not been.
+feeds it, and says how it goes: on the screen, in `metrics.jsonl` and for
+TensorBoard. It saves the state now and then; a training that was interrupted
+goes on from there, and ends as if it had not been. Batches are shared by all
+devices of all processes.
 """
 
 from collections.abc import Callable
 from collections.abc import Iterator
+import contextlib
 import json
 import math
 import pathlib
-import re
 import time
 from typing import Any
 
 import jax
-import orbax.checkpoint as ocp
 from rich import console as console_lib
 from rich import progress as progress_lib
+import tensorboardX
 
+from experiments import checkpoints as checkpoints_lib
+from experiments import devices
 from experiments import workdir as workdir_lib
 
 _SECONDS_BETWEEN_LINES = 10
@@ -30,16 +33,17 @@ Metrics = dict[str, jax.Array]
 
 
 def train(step: Callable[[State, Any], tuple[State, Metrics]], state: State,
-          batches: Callable[[int], Iterator[Any]], *, num_steps: int,
+          batches: Callable[..., Iterator[Any]], *, num_steps: int,
           log_every: int, save_every: int, label: str,
           workdir: pathlib.Path) -> State:
   """Takes `num_steps` steps, or those that are left of them.
 
   Args:
     step: pure function of state and batch.
-    state: pytree of arrays to start from; its buffers are given up.
-    batches: gives an iterator of pytrees that has left out as many batches as
-      it is told, and has at least `num_steps` in all.
+    state: pytree of arrays to start from.
+    batches: gives an iterator of pytrees, of which at least `num_steps` make
+      all, less the `start` that it is told to leave out; of a batch that many
+      processes share it gives the part that `shard` says.
     num_steps: number of steps.
     log_every: steps between two looks at the metrics. They stay on the device
       until then, so that steps need not wait for each other.
@@ -48,63 +52,95 @@ def train(step: Callable[[State, Any], tuple[State, Metrics]], state: State,
     label: name of this training, on screen and in the files.
     workdir: folder of the run. JSON lines are appended to its `metrics.jsonl`,
       one for each `log_every` steps, with the mean of each metric over these
-      steps; the last two checkpoints are kept in `checkpoints/LABEL`.
+      steps, and TensorBoard's events in `events/LABEL`; the last two
+      checkpoints are kept in `checkpoints/LABEL`.
 
   Returns:
     The last state.
 
   Raises:
     RunError: a metric is NaN or infinite; names the first step where it was.
-      Earlier checkpoints are kept.
+      Earlier checkpoints are kept. Or a checkpoint cannot be written.
   """
-  metrics_file = workdir / 'metrics.jsonl'
-  with ocp.CheckpointManager(
-      workdir.absolute() / 'checkpoints' / re.sub(r'\W+', '-', label),
-      options=ocp.CheckpointManagerOptions(
-          max_to_keep=2, enable_async_checkpointing=False)) as checkpoints:
-    done = checkpoints.latest_step() or 0
+  with contextlib.ExitStack() as stack:
+    checkpoints = stack.enter_context(
+        checkpoints_lib.Checkpoints(workdir, label))
+    done, state = checkpoints.newest(devices.replicate(state))
     if done:
-      state = checkpoints.restore(
-          done, args=ocp.args.StandardRestore({'state': state}))['state']
       print(f'{label}: ' + (f'goes on after step {done}.' if done < num_steps
                             else 'was trained already.'), flush=True)
-    _forget(metrics_file, label, done)
     if done == num_steps:
-      return state
-    step, source, pending = jax.jit(step, donate_argnums=0), batches(done), []
-    with Progress(label, num_steps) as progress, open(
-        metrics_file, 'a') as file:
-      for number in range(done + 1, num_steps + 1):
-        state, metrics = step(state, next(source))
-        pending.append(metrics)
-        if number % log_every and number < num_steps:
-          continue
-        history = jax.device_get(pending)
-        _check_finite(history, number - len(history) + 1, label)
-        means = {name: math.fsum(float(m[name]) for m in history) / len(history)
-                 for name in history[0]}
-        file.write(json.dumps({'run': label, 'step': number, **means}) + '\n')
-        file.flush()
-        progress.show(number, means)
-        pending = []
-        if number % save_every == 0 or number == num_steps:
-          checkpoints.save(number, args=ocp.args.StandardSave({'state': state}))
-  return state
+      return devices.own(state)
+    record = stack.enter_context(_Record(workdir, label, done, num_steps)
+                                 ) if devices.is_first() else None
+    source = batches(start=done, shard=devices.process_shard())
+    step, pending = jax.jit(step, donate_argnums=0), []
+    for number in range(done + 1, num_steps + 1):
+      state, metrics = step(state, devices.share(next(source)))
+      pending.append(metrics)
+      if number % log_every and number < num_steps:
+        continue
+      history = jax.device_get(pending)
+      _check_finite(history, number - len(history) + 1, label)
+      if record:
+        record.add(number, {
+            name: math.fsum(float(m[name]) for m in history) / len(history)
+            for name in history[0]})
+      pending = []
+      if number % save_every == 0 or number == num_steps:
+        checkpoints.save(number, state)
+  return devices.own(state)
+
+
+class _Record:
+  """What is written, and shown, of a training; for a `with` statement."""
+
+  def __init__(self, workdir: pathlib.Path, label: str, done: int,
+               num_steps: int):
+    """Goes on with the files, as they were after the step that was done."""
+    self._label = label
+    _forget(workdir / 'metrics.jsonl', label, done)
+    self._stack = contextlib.ExitStack()
+    self._lines = self._stack.enter_context(
+        open(workdir / 'metrics.jsonl', 'a', encoding='utf-8'))
+    self._events = self._stack.enter_context(tensorboardX.SummaryWriter(
+        str(workdir / 'events' / workdir_lib.file_name(label)),
+        purge_step=done + 1))
+    self._progress = self._stack.enter_context(Progress(label, num_steps))
+
+  def __enter__(self):
+    return self
+
+  def __exit__(self, *_):
+    self._stack.close()
+
+  def add(self, number: int, means: dict[str, float]) -> None:
+    """Writes the means of metrics at a step."""
+    self._lines.write(
+        json.dumps({'run': self._label, 'step': number, **means}) + '\n')
+    self._lines.flush()
+    for name, value in means.items():
+      self._events.add_scalar(name, value, number)
+    self._progress.show(number, means)
 
 
 def _forget(metrics_file: pathlib.Path, label: str, done: int) -> None:
   """Takes out what a training wrote after the step that it goes on from."""
-  lines = []
-  for line in metrics_file.read_text().splitlines(keepends=True):
+  lines = [line for line in _lines(metrics_file)
+           if line['run'] != label or line['step'] <= done]
+  workdir_lib.write_text(metrics_file, ''.join(
+      json.dumps(line) + '\n' for line in lines))
+
+
+def _lines(metrics_file: pathlib.Path) -> Iterator[dict[str, Any]]:
+  """Reads what is whole; the writing of a line may have been cut short."""
+  for text in metrics_file.read_text('utf-8', errors='replace').splitlines():
     try:
-      entry = json.loads(line)
-    except ValueError:  # Its writing was cut short.
+      line = json.loads(text)
+    except ValueError:
       continue
-    if entry['run'] != label or entry['step'] <= done:
-      lines.append(line)
-  partial = metrics_file.with_suffix('.partial')
-  partial.write_text(''.join(lines))
-  partial.replace(metrics_file)
+    if isinstance(line, dict) and {'run', 'step'} <= set(line):
+      yield line
 
 
 def history(workdir: pathlib.Path
@@ -118,8 +154,7 @@ def history(workdir: pathlib.Path
     By label and metric, the steps and the means that were written at them.
   """
   curves = {}
-  for line in (workdir / 'metrics.jsonl').read_text().splitlines():
-    entry = json.loads(line)
+  for entry in _lines(workdir / 'metrics.jsonl'):
     of_run, step = curves.setdefault(entry.pop('run'), {}), entry.pop('step')
     for name, value in entry.items():
       steps, values = of_run.setdefault(name, ([], []))

@@ -1,23 +1,63 @@
 """The folder of one run, and the tables and settings written into it."""
 
+from collections.abc import Iterator
 from collections.abc import Sequence
+import contextlib
 import csv
+import fcntl
 from importlib import metadata
+import io
 import json
 import pathlib
 import platform
+import re
 import subprocess
 from typing import Any
 
 import jax
 import ml_collections
 
+_LOCK = 'lock'
 _PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'grain',
              'numpy', 'scikit-image', 'scikit-learn')
 
 
 class RunError(Exception):
   """A run cannot start or go on; the message is one line for its user."""
+
+
+@contextlib.contextmanager
+def locked(path: str) -> Iterator[None]:
+  """Keeps a folder to this process, until it ends or is killed.
+
+  Args:
+    path: the folder, made if need be.
+
+  Yields:
+    Nothing.
+
+  Raises:
+    RunError: another process has it, or it cannot be made or written.
+  """
+  with _named_workdir():
+    pathlib.Path(path).mkdir(parents=True, exist_ok=True)
+    file = open(pathlib.Path(path) / _LOCK, 'a', encoding='utf-8')
+  with file:
+    try:
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      raise RunError(f'another run is going on in {path}; wait for it, or take '
+                     'another --workdir.') from None
+    yield
+
+
+@contextlib.contextmanager
+def _named_workdir():
+  """Says of errors that they are those of the folder."""
+  try:
+    yield
+  except OSError as error:
+    raise RunError(f'--workdir cannot be written: {error}') from error
 
 
 def open_workdir(path: str, config: ml_collections.ConfigDict) -> pathlib.Path:
@@ -41,7 +81,7 @@ def open_workdir(path: str, config: ml_collections.ConfigDict) -> pathlib.Path:
   workdir = pathlib.Path(path)
   file = workdir / 'config.json'
   settings = json.loads(json.dumps(config.to_dict()))
-  try:
+  with _named_workdir():
     workdir.mkdir(parents=True, exist_ok=True)
     if file.exists() and _recorded(file) != settings:
       raise RunError(
@@ -49,8 +89,6 @@ def open_workdir(path: str, config: ml_collections.ConfigDict) -> pathlib.Path:
           'delete it.')
     write_json(file, {'config': settings, **environment()})
     (workdir / 'metrics.jsonl').touch()
-  except OSError as error:
-    raise RunError(f'--workdir cannot be written: {error}') from error
   return workdir
 
 
@@ -83,6 +121,30 @@ def environment() -> dict[str, Any]:
   }
 
 
+def file_name(label: str) -> str:
+  """Makes a name for files of what is only to be read otherwise.
+
+  Args:
+    label: any text.
+
+  Returns:
+    Its letters and digits, the rest replaced: no path to anywhere else.
+  """
+  return re.sub(r'\W+', '-', label)
+
+
+def write_text(path: pathlib.Path, text: str) -> None:
+  """Writes a file so that it is there as a whole, or as it was before.
+
+  Args:
+    path: the file.
+    text: what it is to hold.
+  """
+  partial = path.with_name(path.name + '.partial')
+  partial.write_text(text, encoding='utf-8')
+  partial.replace(path)
+
+
 def write_json(path: pathlib.Path, value: Any) -> None:
   """Writes a value as readable JSON, in which NaN and infinity are errors.
 
@@ -90,7 +152,7 @@ def write_json(path: pathlib.Path, value: Any) -> None:
     path: the file.
     value: dicts, lists, strings and numbers.
   """
-  path.write_text(json.dumps(value, indent=2, allow_nan=False) + '\n')
+  write_text(path, json.dumps(value, indent=2, allow_nan=False) + '\n')
 
 
 def write_results(workdir: pathlib.Path,
@@ -102,7 +164,8 @@ def write_results(workdir: pathlib.Path,
     rows: of one table, all with the same keys; None is an empty cell in CSV.
   """
   write_json(workdir / 'results.json', rows)
-  with open(workdir / 'results.csv', 'w', newline='') as file:
-    writer = csv.DictWriter(file, rows[0])
-    writer.writeheader()
-    writer.writerows(rows)
+  table = io.StringIO()
+  writer = csv.DictWriter(table, rows[0], lineterminator='\n')
+  writer.writeheader()
+  writer.writerows(rows)
+  write_text(workdir / 'results.csv', table.getvalue())

@@ -24,6 +24,7 @@ from experiments import workdir as workdir_lib
 from experiments.data import batches
 from experiments.studies import segmentation
 from experiments.studies import segmentation_data as data_lib
+from experiments.studies import segmentation_measures as measures
 from experiments.studies import segmentation_models as models
 
 COMMAND = 'python -m experiments.main --config=a.py --workdir="<b>"'
@@ -136,10 +137,18 @@ class ResumeTest(absltest.TestCase):
       yield from itertools.islice(interrupted(*args, **options), 6)
       raise KeyboardInterrupt
 
+    def examine(network, *args):
+      # Batch norm by the statistics of training, not by those of a test.
+      for stage in network.encoder:
+        self.assertTrue(stage.layers[1].use_running_average)
+      return measures.examine(network, *args)
+
     config, results = small(seeds=(5,)), []
     time_step = mock.patch.object(segmentation, 'time_step', return_value={
         'head': 8, 'ms_per_step_tconv': 1., 'ms_per_step_flax': 1.})
-    with mock.patch('builtins.print'), time_step:
+    examined = mock.patch.object(
+        segmentation, 'measures', mock.Mock(wraps=measures, examine=examine))
+    with mock.patch('builtins.print'), time_step, examined:
       for stop in False, True:
         workdir = workdir_lib.open_workdir(
             self.enter_context(tempfile.TemporaryDirectory()), config)

@@ -84,6 +84,7 @@ class MosaicsTest(absltest.TestCase):
       down, across = (
           textures.mosaic([[texture] * 2], 32, np.random.default_rng(0))
           ['image'][..., 0] for texture in (row, column))
+    self.assertGreater(down[0, 0] + across[0, 0], .01)  # Not from the corner.
     np.testing.assert_allclose(np.diff(down, axis=0), .01, atol=1e-6)
     np.testing.assert_allclose(np.diff(across, axis=1), .01, atol=1e-6)
 

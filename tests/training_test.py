@@ -40,7 +40,7 @@ class TrainTest(parameterized.TestCase):
     with contextlib.redirect_stdout(screen):
       state = training.train(
           step, jnp.zeros(()),
-          lambda done: itertools.islice(batches, done, None),
+          lambda start, shard: itertools.islice(batches, start, None),
           workdir=self.workdir, **options)
     return state, screen.getvalue()
 
@@ -72,10 +72,10 @@ class TrainTest(parameterized.TestCase):
     with contextlib.redirect_stdout(io.StringIO()):
       state = training.train(
           step, {'sum': jnp.zeros(())},
-          lambda done: itertools.repeat({'x': jnp.ones(3)}),
+          lambda start, shard: itertools.repeat({'x': jnp.ones(4)}),
           num_steps=5, log_every=2, save_every=2, label='sum',
           workdir=self.workdir)
-    self.assertEqual(state, {'sum': 15})
+    self.assertEqual(state, {'sum': 20})
 
   @parameterized.product(bad=['nan', 'inf', '-inf'], at=[1, 6, 8, 10])
   def test_a_loss_that_is_no_number_stops(self, bad, at):

@@ -171,6 +171,27 @@ class RunTest(absltest.TestCase):
       self.assertIn(title, text)
     self.assertNotIn('x4: Cures', text)
 
+  def test_steps_are_timed_with_both_layers(self):
+    config = config_lib.get_config('smoke')
+    pair = photographs.downsampled_pair(photographs.load('chelsea'), 2)
+    layers = [tconv.nnx.ConvTranspose, nnx.ConvTranspose]
+
+    def compare(build):
+      for layer in layers:
+        build(layer)
+      return {'ms_per_step_tconv': 1.}
+
+    with (mock.patch.object(upsampling.costs, 'compare', compare),
+          mock.patch.object(upsampling, 'lesson', wraps=upsampling.lesson
+                            ) as lesson):
+      times = upsampling._step_times('transposed k4', 2, config, [pair])
+      self.assertEqual(times, {'ms_per_step_tconv': 1.})
+      self.assertEqual(
+          [call.kwargs['conv_transpose'] for call in lesson.call_args_list],
+          layers)
+      self.assertEqual(
+          upsampling._step_times('transposed k4 hold', 2, config, [pair]), {})
+
   def test_interpolations_need_no_training(self):
     config = config_lib.get_config('smoke')
     config.upsamplers = ('bilinear',)

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
+from experiments.data import batches
 from experiments.data import images
 
 TRAIN = ('astronaut', 'coffee', 'camera', 'brick', 'grass',
@@ -92,8 +93,9 @@ def downsampled_pair(image: np.ndarray, scale: int) -> Pair:
 
 
 def random_patches(pairs: Sequence[Pair], *, size: int, batch_size: int,
-                   num_batches: int, seed: int,
-                   start: int = 0) -> Iterator[Pair]:
+                   num_batches: int, seed: int, start: int = 0,
+                   shard: grain.sharding.ShardOptions = batches.ALL
+                   ) -> Iterator[Pair]:
   """Cuts aligned patches from random places.
 
   Args:
@@ -103,6 +105,7 @@ def random_patches(pairs: Sequence[Pair], *, size: int, batch_size: int,
     num_batches: batches in all.
     seed: what the order and the places depend on, besides these numbers.
     start: batches to leave out; the others are the same.
+    shard: the part of each batch to give.
 
   Returns:
     Iterator over batches with 'low', [batch_size, size, size, 1], and 'high',
@@ -121,6 +124,5 @@ def random_patches(pairs: Sequence[Pair], *, size: int, batch_size: int,
   # Repeated first: grain takes milliseconds to shuffle among few elements.
   times = math.ceil(num_batches * batch_size / len(pairs))
   patches = grain.MapDataset.source(pairs).repeat(times).seed(seed).shuffle()
-  patches = patches.random_map(cut).batch(batch_size)[start:num_batches]
-  return iter(patches.to_iter_dataset(
-      grain.ReadOptions(num_threads=1, prefetch_buffer_size=8)))
+  return batches.iterate(patches.random_map(cut), batch_size=batch_size,
+                         start=start, end=num_batches, shard=shard)

@@ -16,6 +16,7 @@ import ml_collections
 
 from experiments import checks
 from experiments import costs
+from experiments import devices
 from experiments import workdir as workdir_lib
 from experiments.data import digits
 from experiments.studies import blocks
@@ -89,6 +90,8 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, *,
           *_trained(config, data, workdir, shown['trained'])]
   names = dict.fromkeys(name for row in rows for name in row)
   rows = [{name: row.get(name) for name in names} for row in rows]
+  if not devices.is_first():
+    return
   workdir_lib.write_results(workdir, rows)
   # Apart from the results, which are the same in every run.
   timings = _timings(config, data)

@@ -1,6 +1,7 @@
 """The networks of study 2 as its config wants them, drawn and trained."""
 
 from collections.abc import Callable
+import functools
 import itertools
 import pathlib
 from typing import Any
@@ -142,8 +143,8 @@ def learn_classifier(config: ml_collections.ConfigDict, data: data_lib.Data, *,
 
 def _train(config, data, step, state, num_steps, seed, label, workdir):
   return training.train(
-      step, state, lambda start: data.batches(
-          batch_size=config.batch_size, num_batches=num_steps, seed=seed,
-          start=start),
+      step, state, functools.partial(
+          data.batches, batch_size=config.batch_size, num_batches=num_steps,
+          seed=seed),
       num_steps=num_steps, log_every=config.log_every,
       save_every=config.save_every, label=label, workdir=workdir)

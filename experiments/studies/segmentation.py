@@ -18,6 +18,7 @@ import optax
 
 from experiments import checks
 from experiments import costs
+from experiments import devices
 from experiments import training
 from experiments import workdir as workdir_lib
 from experiments.data import batches
@@ -156,9 +157,9 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, *,
     step, begin = trainer(networks[config.seeds[0]], decoder, config)
     for seed, network in networks.items():
       state = training.train(
-          step, begin(network), lambda start, seed=seed: batches.shuffled(
-              data.train, batch_size=config.batch_size,
-              num_batches=config.num_steps, seed=seed, start=start),
+          step, begin(network), functools.partial(
+              batches.shuffled, data.train, batch_size=config.batch_size,
+              num_batches=config.num_steps, seed=seed),
           num_steps=config.num_steps, log_every=config.log_every,
           save_every=config.save_every, workdir=workdir,
           label=f'head {head}, {decoder}, seed {seed}')
@@ -171,6 +172,8 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, *,
                   'stage': stage, **row} for row in measured]
         if stage == 'trained':
           shown.setdefault((head, decoder), seen)
+  if not devices.is_first():
+    return
   workdir_lib.write_results(workdir, rows)
   # Apart from the results, which are the same in every run.
   timings = [time_step(head, config, data) for head in config.heads]

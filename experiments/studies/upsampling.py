@@ -18,6 +18,7 @@ import optax
 
 from experiments import checks
 from experiments import costs
+from experiments import devices
 from experiments import training
 from experiments import workdir as workdir_lib
 from experiments.data import photographs
@@ -109,11 +110,11 @@ def lesson(name: str, seed: int, scale: int, config: ml_collections.ConfigDict,
   return network, step, (params, optimizer.init(params))
 
 
-def _patches(config, pairs, seed, start=0):
+def _patches(config, pairs, seed, **options):
   """The batches of a training."""
   return photographs.random_patches(
       pairs, size=config.patch_size, batch_size=config.batch_size,
-      num_batches=config.num_steps, seed=seed, start=start)
+      num_batches=config.num_steps, seed=seed, **options)
 
 
 def learn(name: str, seed: int, scale: int, config: ml_collections.ConfigDict,
@@ -207,6 +208,8 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, *,
               'scale': scale, 'upsampler': name,
               'ms_per_image': measures.milliseconds(network, chosen['low']),
               **_step_times(name, scale, config, list(train_pairs.values()))})
+  if not devices.is_first():
+    return
   workdir_lib.write_results(workdir, rows)
   # Apart from the results, which are the same in every run.
   workdir_lib.write_json(workdir / 'timings.json', timings)
