@@ -37,6 +37,8 @@ from tconv.spectrum import log_spectral_distance
 from tconv.spectrum import phase_means
 from tconv.spectrum import radial_spectrum
 from tconv.tuning import tune
+from tconv.windows import sharded
+from tconv.windows import tiled
 
 __version__ = '0.1.0'
 

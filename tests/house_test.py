@@ -20,6 +20,7 @@ MODULES = sorted((ROOT / 'tconv').rglob('*.py'))
 # What a module may import, lowest first: only what stands in an earlier row.
 ORDER = (
     ('tconv.geometry', 'tconv.sharding'),
+    ('tconv.windows',),  # Of any function, and of no operation here.
     ('tconv.forms.layout', 'tconv.forms.patches', 'tconv.forms.rows'),
     ('tconv.forms.matrix', 'tconv.forms.vjp', 'tconv.forms.lax',
      'tconv.forms.zero_insertion', 'tconv.forms.overlap_add', 'tconv.forms'),
@@ -130,6 +131,8 @@ class ReadmeTest(parameterized.TestCase):
     self.assertEqual(names['x'].shape, (8, 32, 32, 128))
     self.assertEqual(names['gradient'].shape, (4, 4, 128, 256))
     self.assertEqual(names['gains'].shape, (2, 2, 1, 64))
+    self.assertEqual(names['large'].shape, (1, 80, 80, 3))
+    self.assertEqual(names['shared'].shape, (1, 80, 80, 3))
 
   def test_every_function_is_named(self):
     text = (ROOT / 'README.md').read_text(encoding='utf-8')

@@ -1,0 +1,252 @@
+"""Nonsense at every public door: only documented errors come out, and soon."""
+
+import contextlib
+import functools
+import inspect
+import io
+import itertools
+import json
+import os
+import pathlib
+import shutil
+import signal
+import tempfile
+import warnings
+
+from absl.testing import absltest
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+from PIL import Image
+import pytest
+
+from experiments import training
+from experiments import workdir as workdir_lib
+from experiments.data import images
+import tconv
+from tconv import dialects
+from tconv import recordings
+
+SECONDS = 60  # For one case; the slowest takes a few.
+NUMBERS = (0, 1, 2, 3, -1, 7, 300, True, 2.5, None, '2', (2, 2), (1, 2, 3),
+           (2,), [], (2, -1), np.int64(2), np.array([2, 1]), float('nan'))
+SPECIAL = {
+    'padding': ('SAME', 'VALID', 'CIRCULAR', 'same', '', 1, -1, 300, None, 3.5,
+                ((1, 1), (0, 2)), ((1,),), [(0, 0)], ((1, 2), (3,))),
+    'dimension_numbers': (None, ('NHWC', 'HWIO', 'NHWC'), ('N', 'H'), 'NHWC',
+                          ('NCHW', 'OIHW', 'NCHW'), ('NWC', 'WIO', 'NWC'), 3),
+    'method': ('auto', 'lax', 'vjp', 'matrix', 'bilinear', 'nearest', 'AUTO',
+               None, 3),
+    'precision': (None, 'highest', 'low', 3),
+    'preferred_element_type': (None, 'float32', 'int8', 'x', 3),
+}
+ARRAYS = {'inputs', 'kernel', 'images', 'cotangents', 'weight', 'input', 'bias',
+          'truth', 'X', 'W', 'B', 'lhs', 'rhs', 'x', 'y'}
+# These take functions, or run for long to measure.
+LEFT_OUT = {'tune', 'tiled', 'sharded', 'equivalent_kernel'}
+FUNCTIONS = [
+    function for module in (tconv, dialects) for function in
+    vars(module).values() if inspect.isfunction(function)
+    and not function.__name__.startswith('_')
+    and function.__name__ not in LEFT_OUT]
+
+
+@contextlib.contextmanager
+def soon():
+  """Fails what takes too long."""
+  def fail(*_):
+    raise AssertionError(f'takes more than {SECONDS} s')
+
+  before = signal.signal(signal.SIGALRM, fail)
+  signal.alarm(SECONDS)
+  try:
+    yield
+  finally:
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+class ArgumentsTest(absltest.TestCase):
+
+  def test_a_thousand_random_sets(self):
+    draw = np.random.default_rng(0)
+    pick = lambda values: values[draw.integers(len(values))]
+    dtypes = ['float32'] * 8 + ['float16', 'complex64', 'int32', 'bool']
+
+    def array(name, rank):
+      if draw.random() < .1:
+        rank = draw.integers(7)
+      shape = draw.choice([0, 1, 2, 4, 8], rank, p=[.02, .1, .4, .38, .1])
+      return jax.ShapeDtypeStruct(tuple(map(int, shape)), pick(dtypes))
+
+    def value(name, parameter):
+      given = parameter.default is not parameter.empty
+      if given and draw.random() < .8:
+        return parameter.default
+      if not given and draw.random() < .6 and name != 'padding':
+        return 2
+      return pick(SPECIAL.get(name, NUMBERS))
+
+    refused = 0
+    for function in itertools.islice(itertools.cycle(FUNCTIONS), 1000):
+      rank = int(draw.integers(3, 6))
+      arguments = {
+          name: array(name, rank) if name in ARRAYS else value(name, parameter)
+          for name, parameter in inspect.signature(function).parameters.items()
+          if parameter.kind is not parameter.VAR_KEYWORD}
+      arrays = {name: x for name, x in arguments.items() if name in ARRAYS}
+      others = {name: x for name, x in arguments.items() if name not in ARRAYS}
+      call = functools.partial(function, **others)
+      try:
+        with soon(), warnings.catch_warnings():
+          warnings.simplefilter('ignore')
+          jax.eval_shape(lambda a, call=call: call(**a), arrays)
+      except (ValueError, AssertionError) as error:
+        self.assertNotIn('takes more than', str(error), (function, arguments))
+        refused += 1
+      except Exception as error:
+        raise AssertionError(f'{function} {arguments}') from error
+    self.assertBetween(refused, 100, 900)  # Some are fine.
+
+
+def mutilate(content, draw):
+  """Cuts, empties, or changes bytes, at random."""
+  content = bytearray(content)
+  match draw.integers(4):
+    case 0:
+      return bytes(content[:draw.integers(len(content) + 1)])
+    case 1:
+      return draw.bytes(len(content))
+    case 2:
+      return bytes(content) + draw.bytes(20)
+  for _ in range(draw.integers(1, 9)):
+    if content:
+      content[draw.integers(len(content))] = draw.integers(256)
+  return bytes(content)
+
+
+# Orbax leaves other reads alone when one fails; they end with errors of their
+# own, which nobody waits for.
+@pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')
+class FilesTest(absltest.TestCase):
+  """50 images, recordings, checkpoints and other files of a run each."""
+
+  def setUp(self):
+    super().setUp()
+    self.draw = np.random.default_rng(0)
+    self.folder = pathlib.Path(
+        self.enter_context(tempfile.TemporaryDirectory()))
+    self.work = self.folder / 'work'
+    self.work.mkdir()
+    self.addCleanup(os.chdir, os.getcwd())
+    (self.folder / 'here').mkdir()
+    os.chdir(self.folder / 'here')
+
+  def tearDown(self):
+    # Nothing is written but to where it was told to.
+    self.assertCountEqual(os.listdir(self.folder), ['work', 'here'])
+    self.assertEmpty(os.listdir(self.folder / 'here'))
+    super().tearDown()
+
+  def test_images(self):
+    pixels = self.draw.integers(256, size=(20, 30, 3)).astype(np.uint8)
+    whole = []
+    for kind in ('PNG', 'JPEG', 'TIFF', 'GIF', 'WEBP', 'BMP'):
+      stored = io.BytesIO()
+      Image.fromarray(pixels).save(stored, kind)
+      whole.append(stored.getvalue())
+    stored = io.BytesIO()
+    Image.fromarray(pixels[..., 0].astype(np.uint16)).save(stored, 'PNG')
+    whole.append(stored.getvalue())
+    file = self.work / 'image'
+    for content, _ in zip(itertools.cycle(whole), range(50)):
+      file.write_bytes(mutilate(content, self.draw))
+      with soon():
+        try:
+          read, _ = images.read(str(file))
+        except images.ImageError as error:
+          self.assertNotIn('\n', str(error))
+        else:  # The damage is one of values.
+          self.assertTrue(np.isfinite(read).all())
+
+  def test_a_bomb(self):
+    file = self.work / 'bomb.png'
+    Image.new('1', (20_000, 20_000)).save(file)
+    with self.assertRaisesRegex(images.ImageError, '400000000 pixels'):
+      images.read(str(file))
+
+  def test_recordings(self):
+    os.environ['XDG_CACHE_HOME'], before = (
+        str(self.work), os.environ['XDG_CACHE_HOME'])
+    self.addCleanup(os.environ.__setitem__, 'XDG_CACHE_HOME', before)
+    up = lambda y, w: tconv.conv_transpose(y, w, 2)
+    y, w = jnp.ones((1, 3, 3, 2)), jnp.ones((3, 3, 2, 2))
+    tconv.tune(up, y, w)
+    expected = up(y, w)
+    files = [file for file in self.work.rglob('*') if file.is_file()]
+    whole = {file: file.read_bytes() for file in files}
+    for file, _ in zip(itertools.cycle(files), range(50)):
+      file.write_bytes(mutilate(whole[file], self.draw))
+      with soon(), warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # That it is ignored.
+        jax.clear_caches()
+        recordings._warn_once.cache_clear()
+        np.testing.assert_array_equal(up(y, w), expected)
+      file.write_bytes(whole[file])
+
+  def test_checkpoints_and_events(self):
+    def train(workdir, num_steps):
+      step = lambda state, batch: (.7 * state + batch, {'loss': batch})
+      with contextlib.redirect_stdout(io.StringIO()):
+        return training.train(
+            step, jnp.zeros(9),
+            lambda start, shard: map(jnp.float32, itertools.count(start)),
+            num_steps=num_steps, log_every=2, save_every=2, label='../up',
+            workdir=workdir)
+
+    whole = self.work / 'whole'
+    whole.mkdir()
+    (whole / 'metrics.jsonl').touch()
+    train(whole, 4)
+    files = [file.relative_to(whole) for file in sorted(whole.rglob('*'))
+             if file.is_file() and 'process_0/d' not in str(file)]
+    expected = None
+    for i, file in zip(range(50), itertools.cycle(files)):
+      workdir = self.work / str(i)
+      shutil.copytree(whole, workdir)
+      content = (whole / file).read_bytes()
+      (workdir / file).write_bytes(mutilate(content, self.draw))
+      with soon():
+        state = train(workdir, 5)
+      expected = state if expected is None else expected
+      np.testing.assert_array_equal(state, expected, str(file))
+      shutil.rmtree(workdir)
+
+  def test_records_of_a_run(self):
+    config = ml_collections.ConfigDict({'n': 3, 'names': ('x', 'y')})
+    path = self.work / 'run'
+    workdir_lib.open_workdir(str(path), config)
+    (path / 'metrics.jsonl').write_text(
+        '{"run": "a", "step": 1, "loss": 2.0}\n' * 3)
+    whole = {name: (path / name).read_bytes()
+             for name in ('config.json', 'metrics.jsonl')}
+    for i in range(50):
+      name = list(whole)[i % 2]
+      (path / name).write_bytes(mutilate(whole[name], self.draw))
+      with soon():
+        try:
+          workdir_lib.open_workdir(str(path), config)
+        except workdir_lib.RunError as error:
+          self.assertIn('another config', str(error))
+        else:
+          json.loads((path / 'config.json').read_text())
+        for curves in training.history(path).values():
+          for steps, values in curves.values():
+            self.assertEqual(len(steps), len(values))
+      for known, content in whole.items():
+        (path / known).write_bytes(content)
+
+
+if __name__ == '__main__':
+  absltest.main()
