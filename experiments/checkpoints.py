@@ -1,6 +1,7 @@
 """The states of a training on disk, and the newest that can be trusted."""
 
 import contextlib
+import gc
 import hashlib
 import logging
 import pathlib
@@ -57,9 +58,10 @@ class Checkpoints:
       RunError: it cannot be written.
     """
     try:
-      self._manager.save(step, args=ocp.args.Composite(
-          state=ocp.args.StandardSave({'state': state}),
-          digest=ocp.args.JsonSave({'sha256': _digest(state)})))
+      with _quiet():
+        self._manager.save(step, args=ocp.args.Composite(
+            state=ocp.args.StandardSave({'state': state}),
+            digest=ocp.args.JsonSave({'sha256': _digest(state)})))
     except (OSError, ValueError, RuntimeError) as error:  # As the disk is full.
       raise workdir_lib.RunError(
           f'{self._label}: the checkpoint of step {step} cannot be written: '
@@ -102,6 +104,9 @@ def _quiet():
   logging.disable(logging.CRITICAL)
   try:
     yield
+  except Exception:
+    gc.collect()  # What was not waited for complains when it is deleted.
+    raise
   finally:
     logging.disable(logging.NOTSET)
 
@@ -118,5 +123,6 @@ def _digest(state: Any) -> str:
 
 
 def _line(error: Exception) -> str:
-  """The beginning of what an error says, on one line."""
-  return re.sub(r'\s+', ' ', f'{type(error).__name__}: {error}')[:200]
+  """What an error says, on one line; of a long text, beginning and end."""
+  text = re.sub(r'\s+', ' ', f'{type(error).__name__}: {error}')
+  return text if len(text) < 300 else f'{text[:120]} ... {text[-170:]}'

@@ -7,6 +7,7 @@ time, the others are stopped; the same command goes on from the last checkpoint.
 """
 
 from collections.abc import Sequence
+import signal
 import socket
 import subprocess
 import sys
@@ -23,7 +24,8 @@ _GRACE = 5  # Seconds to end in, after a signal.
 def main(argv: Sequence[str]) -> None:
   """Starts the processes, waits for them, and ends with the first error."""
   number, port = _NUM_PROCESSES.value, free_port()
-  processes = []
+  signal.signal(signal.SIGTERM, signal.default_int_handler)  # As Ctrl-C.
+  processes, failed = [], None
   try:
     for i in range(number):
       processes.append(subprocess.Popen(
@@ -32,6 +34,9 @@ def main(argv: Sequence[str]) -> None:
            f'--process_id={i}'],
           stdout=None if i == 0 else subprocess.DEVNULL))
     failed = _first_failure(processes)
+  except KeyboardInterrupt:
+    sys.exit('error: stopped; the same command goes on from the last '
+             'checkpoint.')
   finally:
     _stop(processes)
   if failed is not None:

@@ -18,6 +18,7 @@ import shlex
 import signal
 import sys
 import traceback
+from typing import NoReturn
 
 from absl import app
 from absl import flags
@@ -68,7 +69,7 @@ def main(argv: list[str]) -> None:
   from experiments import devices
   from experiments import workdir as workdir_lib
   command = shlex.join(['python', '-m', 'experiments.main', *sys.argv[1:]])
-  signal.signal(signal.SIGTERM, _stop)
+  signal.signal(signal.SIGTERM, signal.default_int_handler)  # As Ctrl-C.
   try:
     if _COORDINATOR.value:
       devices.connect(
@@ -85,21 +86,25 @@ def main(argv: list[str]) -> None:
         workdir_lib.open_workdir(_WORKDIR.value, config)
       study.run(config, pathlib.Path(_WORKDIR.value), command=command)
   except KeyboardInterrupt:
-    _stop()
-  except (workdir_lib.RunError, OSError) as error:
-    if not _COORDINATOR.value:
-      sys.exit(f'error: {error}')
-    devices.leave(f'error: {error}')
+    _end('stopped; the same command goes on from the last checkpoint.')
+  except workdir_lib.RunError as error:
+    _end(error)
+  except OSError as error:
+    # Without a name, it comes of writing to a file that was open already.
+    _end(error if error.filename else f'--workdir cannot be written: {error}')
   except Exception as error:
     if not _COORDINATOR.value:
       raise
     traceback.print_exc()
-    devices.leave(f'error: {error}')
+    _end(error)
 
 
-def _stop(*_):
-  """Ends where a signal asks for it."""
-  sys.exit('error: stopped; the same command goes on from the last checkpoint.')
+def _end(message: object) -> NoReturn:
+  """Ends with an error, and does not wait for other processes."""
+  if _COORDINATOR.value:
+    from experiments import devices
+    devices.leave(f'error: {message}')
+  sys.exit(f'error: {message}')
 
 
 if __name__ == '__main__':

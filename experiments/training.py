@@ -20,10 +20,10 @@ from typing import Any
 import jax
 from rich import console as console_lib
 from rich import progress as progress_lib
-import tensorboardX
 
 from experiments import checkpoints as checkpoints_lib
 from experiments import devices
+from experiments import events
 from experiments import workdir as workdir_lib
 
 _SECONDS_BETWEEN_LINES = 10
@@ -103,9 +103,8 @@ class _Record:
     self._stack = contextlib.ExitStack()
     self._lines = self._stack.enter_context(
         open(workdir / 'metrics.jsonl', 'a', encoding='utf-8'))
-    self._events = self._stack.enter_context(tensorboardX.SummaryWriter(
-        str(workdir / 'events' / workdir_lib.file_name(label)),
-        purge_step=done + 1))
+    self._events = self._stack.enter_context(events.Events(
+        workdir / 'events' / workdir_lib.file_name(label), done))
     self._progress = self._stack.enter_context(Progress(label, num_steps))
 
   def __enter__(self):
@@ -119,8 +118,7 @@ class _Record:
     self._lines.write(
         json.dumps({'run': self._label, 'step': number, **means}) + '\n')
     self._lines.flush()
-    for name, value in means.items():
-      self._events.add_scalar(name, value, number)
+    self._events.add(number, means)
     self._progress.show(number, means)
 
 

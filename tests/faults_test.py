@@ -17,6 +17,7 @@ ARGUMENTS = [
     '--config=configs/upsampling.py:smoke',
     "--config.upsamplers=('transposed k4',)", '--config.save_every=20']
 ENDLESS = [*ARGUMENTS, '--config.num_steps=100000']
+STOPPED = 'error: stopped; the same command goes on from the last checkpoint.\n'
 SECONDS = 120  # Until something is wrong.
 
 
@@ -54,9 +55,7 @@ class FaultsTest(absltest.TestCase):
     first.terminate()
     output, _ = first.communicate(timeout=SECONDS)
     self.assertEqual(first.returncode, 1)
-    self.assertEndsWith(
-        output,
-        'error: stopped; the same command goes on from the last checkpoint.\n')
+    self.assertIn(STOPPED, output)
 
   def test_a_killed_run_ends_with_the_same_results(self):
     arguments = [*ARGUMENTS, '--config.num_steps=200']
@@ -71,7 +70,8 @@ class FaultsTest(absltest.TestCase):
     kills.finish(self.start(arguments))
     self.assertEqual((self.workdir / 'results.json').read_bytes(), results)
 
-  def test_a_dead_process_ends_the_others(self):
+  def launch(self):
+    """Starts two processes, and gives the program and their ids."""
     launch = subprocess.Popen(
         [sys.executable, '-m', 'experiments.launch', '--num_processes=2',
          f'--workdir={self.workdir}', *ENDLESS], cwd=kills.ROOT, text=True,
@@ -81,13 +81,27 @@ class FaultsTest(absltest.TestCase):
     self.addCleanup(launch.terminate)
     wait_for_step(self.workdir, 20)
     listed = pathlib.Path(f'/proc/{launch.pid}/task/{launch.pid}/children')
-    _, second = map(int, listed.read_text().split())
+    return launch, list(map(int, listed.read_text().split()))
+
+  def test_a_signal_ends_all_processes(self):
+    launch, children = self.launch()
+    self.assertLen(children, 2)
+    launch.terminate()
+    output, _ = launch.communicate(timeout=SECONDS)
+    self.assertEqual(launch.returncode, 1)
+    self.assertIn(STOPPED, output)
+    for child in children:
+      self.assertFalse(pathlib.Path(f'/proc/{child}').exists())
+
+  def test_a_dead_process_ends_the_others(self):
+    launch, (_, second) = self.launch()
     os.kill(second, signal.SIGKILL)
     output, _ = launch.communicate(timeout=SECONDS)
     self.assertEqual(launch.returncode, 1)
-    self.assertEndsWith(
-        output, 'error: process 1 of 2 ended with signal 9, and the others '
-        'were stopped; the same command goes on from the last checkpoint.\n')
+    self.assertIn(
+        'error: process 1 of 2 ended with signal 9, and the others '
+        'were stopped; the same command goes on from the last checkpoint.\n',
+        output)
 
 
 if __name__ == '__main__':

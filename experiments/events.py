@@ -1,0 +1,56 @@
+"""Numbers of a training for TensorBoard.
+
+The writer of tensorboardX's `SummaryWriter` is a thread that dies when the disk
+is full, and then the training would wait for it. Here its records are written
+as they come, and an error is an error.
+"""
+
+import pathlib
+import time
+
+from tensorboardX import event_file_writer
+from tensorboardX import summary
+from tensorboardX.proto import event_pb2
+
+
+class Events:
+  """Writes to a new file in a folder; to be used in a `with` statement."""
+
+  def __init__(self, folder: pathlib.Path, done: int):
+    """Opens the file, and takes back what an interrupted training left.
+
+    Args:
+      folder: of this training, made if need be.
+      done: the last step that counts; those after it will come again.
+
+    Raises:
+      OSError: it cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    self._writer = event_file_writer.EventsWriter(str(folder / 'events'))
+    self._write(step=done + 1, session_log={'status': 'START'})
+
+  def __enter__(self):
+    return self
+
+  def __exit__(self, *_):
+    self._writer.close()
+
+  def add(self, step: int, values: dict[str, float]) -> None:
+    """Writes numbers of a step.
+
+    Args:
+      step: that they are of.
+      values: by name.
+
+    Raises:
+      OSError: they cannot be written.
+    """
+    for name, value in values.items():
+      self._write(step=step, summary=summary.scalar(name, value))
+    self._writer.flush()
+
+  def _write(self, **event):
+    self._writer.write_event(
+        event_pb2.Event(  # pyrefly: ignore[missing-attribute]
+            wall_time=time.time(), **event))
