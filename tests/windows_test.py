@@ -185,7 +185,7 @@ class ShardedTest(parameterized.TestCase):
     shared = tconv.sharded(fn, P(None, 'planes'), 1, mesh=mesh)
     np.testing.assert_array_equal(jax.jit(shared)(y), fn(y))
 
-  @parameterized.parameters(2, 4)
+  @parameterized.parameters(1, 2, 4)
   def test_borders_of_a_stack_are_its_own(self, number):
     stack, y = Stack(), integers(0, (1, 40, 8, 2))
     mesh = jax.make_mesh((number,), ('rows',), devices=jax.devices()[:number])
