@@ -45,8 +45,8 @@ def leave(message: str) -> NoReturn:
   """
   print(f'{message}\nProcess {jax.process_index()} of {jax.process_count()} '
         'ends. If another one has ended before it, the reason stands there. '
-        'The same commands go on from the last checkpoint.', file=sys.stderr,
-        flush=True)
+        'Without that reason, the same commands go on from the last '
+        'checkpoint.', file=sys.stderr, flush=True)
   os._exit(1)
 
 

@@ -41,11 +41,11 @@ def main(argv: Sequence[str]) -> None:
     _stop(processes)
   if failed is not None:
     code = processes[failed].returncode
-    sys.exit(
-        f'error: process {failed} of {number} ended with '
-        + (f'signal {-code}' if code < 0 else f'exit status {code}')
-        + ', and the others were stopped; the same command goes on from the '
-        'last checkpoint.')
+    how = (f'signal {-code}' if code < 0 else
+           f'exit status {code}, for the reason above')
+    sys.exit(f'error: process {failed} of {number} ended with {how}, and the '
+             'others were stopped; the same command goes on from the last '
+             'checkpoint.')
 
 
 def free_port() -> int:
