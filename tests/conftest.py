@@ -1,7 +1,7 @@
 """Four CPU devices, no silent broadcasting, an empty cache, Keras on JAX.
 
-Values are checked, not speed: LLVM, which takes a quarter of the time of all
-tests with its optimizations, leaves them out.
+Values are checked, not speed: LLVM leaves out its optimizations, which take a
+fifth of the time of the tests.
 """
 
 import os
