@@ -113,5 +113,14 @@ class FolderTest(parameterized.TestCase):
       self.assertIn(reason, screen.getvalue())
 
 
+class NameTest(parameterized.TestCase):
+
+  @parameterized.parameters(
+      ('folder:a/b', 'a/b'), ('folder:folder:', 'folder:'), ('folder:', None),
+      ('digits', None), ('my folder:a', None), ('', None))
+  def test_path_of_a_name(self, name, path):
+    self.assertEqual(folder_lib.path_of(name), path)
+
+
 if __name__ == '__main__':
   absltest.main()

@@ -12,8 +12,23 @@ from PIL import Image
 from experiments import workdir as workdir_lib
 from experiments.data import images as images_lib
 
+NAME = 'folder:PATH'  # As a config has it.
+_PREFIX = 'folder:'
 _NAMED = 5  # Bad files that a warning names.
 _SUFFIXES = ('.bmp', '.gif', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
+
+
+def path_of(name: str) -> str | None:
+  """Reads the path in a config's 'folder:PATH'.
+
+  Args:
+    name: of any data.
+
+  Returns:
+    The path, or None if the data are no folder or the path is empty.
+  """
+  before, _, path = name.partition(_PREFIX)
+  return path if path and not before else None
 
 
 def images(path: str, size: int, channels: int) -> np.ndarray:

@@ -13,8 +13,7 @@ from experiments.data import digits
 from experiments.data import folder
 from experiments.data import photographs
 
-FOLDER = 'folder:'
-NAMES = f'digits, patches or {FOLDER}PATH'
+NAMES = f'digits, patches or {folder.NAME}'
 
 _COMPARED = 1000  # Patches on each side.
 _HELD_OUT = 5  # One in so many images of a folder.
@@ -50,8 +49,7 @@ def is_known(name: str) -> bool:
   Returns:
     Whether `load` takes it.
   """
-  return name in ('digits', 'patches') or (
-      name.startswith(FOLDER) and name != FOLDER)
+  return name in ('digits', 'patches') or folder.path_of(name) is not None
 
 
 def load(name: str, size: int) -> Data:
@@ -78,7 +76,8 @@ def load(name: str, size: int) -> Data:
     some = {'batch_size': _COMPARED, 'num_batches': 1, 'seed': 0}
     return Data(next(train(**some)), next(held_out(**some)), train, 0,
                 photographs.CREDITS)
-  path = name.removeprefix(FOLDER)
+  path = folder.path_of(name)
+  assert path, name
   images = 2 * folder.images(path, size, 3) - 1
   if len(images) < 2 * _HELD_OUT:
     raise workdir_lib.RunError(

@@ -9,8 +9,7 @@ from experiments import workdir as workdir_lib
 from experiments.data import folder
 from experiments.data import textures
 
-FOLDER = 'folder:'
-NAMES = f'textures or {FOLDER}PATH'
+NAMES = f'textures or {folder.NAME}'
 
 
 class Data(NamedTuple):
@@ -37,7 +36,7 @@ def is_known(name: str) -> bool:
   Returns:
     Whether `load` takes it.
   """
-  return name == 'textures' or name.startswith(FOLDER) and name != FOLDER
+  return name == 'textures' or folder.path_of(name) is not None
 
 
 def load(config: ml_collections.ConfigDict) -> Data:
@@ -57,7 +56,8 @@ def load(config: ml_collections.ConfigDict) -> Data:
         textures.mosaics('train', config.train_images, config.size),
         textures.mosaics('test', config.test_images, config.size),
         textures.NAMES, f'Semi-synthetic mosaics of {textures.CREDITS}')
-  path = config.data.removeprefix(FOLDER)
+  path = folder.path_of(config.data)
+  assert path, config.data
   images, masks = folder.images_and_masks(path, config.size)
   if len(images) <= config.test_images:
     raise workdir_lib.RunError(
