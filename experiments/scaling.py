@@ -62,8 +62,8 @@ these can stay on disk, and the last columns are what is needed besides.
 ## One batch, and more processes
 
 Steps of study 3 (head 4, learned decoder, batches of {batch}), all processes on
-this machine and on the same cores. One process uses them all: more of them gain
-nothing here, and what they lose is the price of waiting for each other.
+this machine and on the same cores, which one process can use by itself: this is
+what it costs to share them, and not what more machines would gain.
 
 | processes | steps a second | of one process |
 |---|---|---|

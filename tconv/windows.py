@@ -13,13 +13,15 @@ and interpolation at the border included.
 The halo, in pixels of the input, is how far from a pixel an output depends on
 it. For a stack it is the sum over its layers, each in pixels of the input:
 
-  conv of stride 1: (k_eff - 1) / 2, rounded up
-  conv of stride s: k_eff - 1
+  conv of stride 1, 'SAME': (k_eff - 1) / 2, rounded up
+  conv of another stride or padding: k_eff - 1
   conv_transpose: (k_eff - 1) / s, rounded up
   upsample: 1 for nearest and bilinear, 2 for bicubic
 
 with k_eff = (k - 1) * dilation + 1. Where a function shrinks images inside, its
-strides must divide tiles, halo and the size of the image.
+strides must divide tiles, halo and the size of the image. What joins far pixels
+cannot be cut up: 'CIRCULAR' padding, means over the image, batch norm that
+learns.
 """
 
 from collections.abc import Callable

@@ -214,6 +214,7 @@ class ShardedTest(parameterized.TestCase):
       ({'halo': 3}, 'halo must be at most half of the 4 pixels .*; got 3'),
       ({'halo': (1, 2, 3)}, 'sequence of 2'),
       ({'spec': P(None, None, None, 'rows')}, 'spec must be for the batch'),
+      ({'fn': lambda y: y[:, ::4]}, 'makes 0.25 pixels of one: .* of 2'),
       ({'fn': lambda y: tconv.conv_transpose(y, KERNEL, 2, 'VALID')},
        'same number of pixels for each .*; got 18 for 8, and 34 for 16'))
   def test_what_does_not_fit_is_named(self, changes, message):
