@@ -1,7 +1,7 @@
 """The states of a training on disk, and the newest that can be trusted."""
 
+import collections
 import contextlib
-import gc
 import hashlib
 import logging
 import pathlib
@@ -10,21 +10,21 @@ import shutil
 from typing import Any
 
 import jax
-import numpy as np
 import orbax.checkpoint as ocp
 
 from experiments import devices
 from experiments import workdir as workdir_lib
 
 _KEPT = 2  # The newest may turn out to be damaged.
+_SUMS = 'SHA256SUMS'  # As `sha256sum --check` reads it.
 
 
 class Checkpoints:
   """Those of one training; to be used in a `with` statement.
 
-  Orbax writes them, so that a step is there as a whole or not at all. A digest
-  of all numbers is kept beside them and compared, as damage to files would
-  otherwise go unseen.
+  Orbax writes them, so that a step is there as a whole or not at all. Digests
+  of the files are kept beside them and compared before Orbax reads one: it does
+  not see all damage, and leaves reads behind when it sees some.
   """
 
   def __init__(self, workdir: pathlib.Path, label: str):
@@ -37,9 +37,11 @@ class Checkpoints:
     self._label = label
     self._folder = (
         workdir.absolute() / 'checkpoints' / workdir_lib.file_name(label))
-    self._manager = ocp.CheckpointManager(
-        self._folder, options=ocp.CheckpointManagerOptions(
-            max_to_keep=_KEPT, enable_async_checkpointing=False))
+    with _quiet():
+      self._manager = ocp.CheckpointManager(
+          self._folder, options=ocp.CheckpointManagerOptions(
+              max_to_keep=_KEPT, enable_async_checkpointing=False),
+          item_handlers=ocp.StandardCheckpointHandler())
 
   def __enter__(self):
     return self
@@ -57,11 +59,12 @@ class Checkpoints:
     Raises:
       RunError: it cannot be written.
     """
+    folder = self._folder / str(step)
     try:
       with _quiet():
-        self._manager.save(step, args=ocp.args.Composite(
-            state=ocp.args.StandardSave({'state': state}),
-            digest=ocp.args.JsonSave({'sha256': _digest(state)})))
+        self._manager.save(step, args=ocp.args.StandardSave({'state': state}))
+      if devices.is_first():
+        workdir_lib.write_text(folder / _SUMS, _sums(folder))
     except (OSError, ValueError, RuntimeError) as error:  # As the disk is full.
       raise workdir_lib.RunError(
           f'{self._label}: the checkpoint of step {step} cannot be written: '
@@ -75,27 +78,43 @@ class Checkpoints:
 
     Returns:
       The step and the state, or 0 and the one to start from.
+
+    Raises:
+      RunError: the newest that is whole is not of such a state.
     """
     for step in sorted(self._manager.all_steps(), reverse=True):
-      try:
-        with _quiet():
-          read: Any = self._manager.restore(step, args=ocp.args.Composite(
-              state=ocp.args.StandardRestore({'state': state}),
-              digest=ocp.args.JsonRestore()))
-        found = read.state['state']
-        if _digest(found) != read.digest['sha256']:
-          raise ValueError('its numbers are not those that were saved')
-        return step, found
-      except Exception as error:  # Anything can come of a damaged file.
-        aside = self._folder.with_name(f'{self._folder.name}-{step}-damaged')
-        print(f'{self._label}: the checkpoint of step {step} is damaged, and '
-              f'moved to {aside}: {_line(error)}', flush=True)
-        if devices.is_first():
-          shutil.rmtree(aside, ignore_errors=True)
-          (self._folder / str(step)).rename(aside)
-        devices.wait('moved')
+      damage = _damage(self._folder / str(step))
+      if damage is None:
+        return step, self._read(step, state)
+      aside = self._folder.with_name(f'{self._folder.name}-{step}-damaged')
+      print(f'{self._label}: the checkpoint of step {step} is damaged, and '
+            f'moved to {aside}: {damage}', flush=True)
+      devices.wait('compared')
+      if devices.is_first():
+        shutil.rmtree(aside, ignore_errors=True)
+        (self._folder / str(step)).rename(aside)
+      devices.wait('moved')
+      with _quiet():
         self._manager.reload()
     return 0, state
+
+  def _read(self, step, state):
+    shapes = lambda tree: collections.Counter(
+        x.shape for x in jax.tree.leaves(tree))
+    try:
+      with _quiet():
+        kept = shapes(self._manager.item_metadata(step).tree)
+        asked = shapes(state)
+        if kept != asked:  # Orbax would leave its other reads behind.
+          raise ValueError(f'it has arrays of shapes {list(kept - asked)}, not '
+                           f'{list(asked - kept)}')
+        return self._manager.restore(
+            step, args=ocp.args.StandardRestore({'state': state}))['state']
+    except Exception as error:  # Of many kinds; the files are all right.
+      raise workdir_lib.RunError(
+          f'{self._label}: the checkpoint of step {step} is whole, but cannot '
+          'be read as a state of this program; take another --workdir, or the '
+          f'version that wrote it: {_line(error)}') from error
 
 
 @contextlib.contextmanager
@@ -104,22 +123,30 @@ def _quiet():
   logging.disable(logging.CRITICAL)
   try:
     yield
-  except Exception:
-    gc.collect()  # What was not waited for complains when it is deleted.
-    raise
   finally:
     logging.disable(logging.NOTSET)
 
 
-def _digest(state: Any) -> str:
-  """A fingerprint of all arrays, with their places, shapes and dtypes."""
-  sha = hashlib.sha256()
-  for path, leaf in jax.tree.leaves_with_path(state):
-    array = np.asarray(leaf)
-    sha.update(f'{jax.tree_util.keystr(path)} {array.dtype} {array.shape}'
-               .encode())
-    sha.update(array.tobytes())
-  return sha.hexdigest()
+def _sums(folder: pathlib.Path) -> str:
+  """A line for each file, with the digest of what it holds."""
+  files = sorted(path for path in folder.rglob('*')
+                 if path.is_file() and path.name != _SUMS)
+  return ''.join(
+      f'{hashlib.sha256(file.read_bytes()).hexdigest()}  '
+      f'{file.relative_to(folder)}\n' for file in files)
+
+
+def _damage(folder: pathlib.Path) -> str | None:
+  """What is wrong with the files of a checkpoint."""
+  sums = folder / _SUMS
+  try:
+    if not sums.exists():
+      return f'it has no {_SUMS}, as when a run ends while it writes'
+    if sums.read_bytes() != _sums(folder).encode():
+      return f'its files are not as they were written; {_SUMS} tells which'
+  except OSError as error:
+    return _line(error)
+  return None
 
 
 def _line(error: Exception) -> str:

@@ -5,8 +5,8 @@ import io
 import itertools
 import pathlib
 import resource
+import subprocess
 import tempfile
-from unittest import mock
 
 from absl.testing import absltest
 from absl.testing import parameterized
@@ -14,7 +14,6 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 from experiments import checkpoints
 from experiments import training
@@ -39,9 +38,6 @@ def train(workdir, num_steps):
   return state, screen.getvalue()
 
 
-# Orbax leaves other reads alone when one fails; they end with errors of their
-# own, which nobody waits for.
-@pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')
 class DamageTest(parameterized.TestCase):
 
   def setUp(self):
@@ -52,7 +48,7 @@ class DamageTest(parameterized.TestCase):
     self.expected, _ = train(pathlib.Path(
         self.enter_context(tempfile.TemporaryDirectory())), 10)
 
-  def spoil(self, step, name='state/manifest.ocdbt'):
+  def spoil(self, step, name='default/manifest.ocdbt'):
     file = self.workdir / 'checkpoints/job' / str(step) / name
     file.write_bytes(file.read_bytes()[:9])
 
@@ -65,23 +61,58 @@ class DamageTest(parameterized.TestCase):
         shown, f'^job: the checkpoint of step 8 is damaged, and moved to '
         f'{aside}: .*\njob: goes on after step 4.\n')
     # Nothing is lost, and nothing in the way of the step as it is saved again.
-    self.assertTrue((aside / 'state').is_dir())
+    self.assertTrue((aside / 'default').is_dir())
     self.assertTrue((self.workdir / 'checkpoints/job/8').is_dir())
 
   def test_all_are_damaged(self):
     self.spoil(8)
-    self.spoil(4, 'digest/metadata')
+    self.spoil(4, 'SHA256SUMS')
     state, shown = train(self.workdir, 10)
     chex.assert_trees_all_equal(state, self.expected)
     self.assertEqual(shown.count('is damaged'), 2)
     self.assertNotIn('goes on', shown)
 
-  def test_numbers_that_are_not_those_saved(self):
-    # As if a bit had changed that no checksum of the files covers.
-    with mock.patch.object(checkpoints, '_digest', return_value='other'):
-      state, shown = train(self.workdir, 10)
-    self.assertIn('its numbers are not those that were saved', shown)
+  @parameterized.named_parameters(
+      dict(testcase_name='changed', change=lambda file: file.write_bytes(b'')),
+      dict(testcase_name='removed', change=pathlib.Path.unlink),
+      dict(testcase_name='renamed',
+           change=lambda file: file.rename(file.with_name('other'))),
+      dict(testcase_name='added',
+           change=lambda file: file.with_name('new').touch()))
+  def test_any_file_counts(self, change):
+    change(self.workdir / 'checkpoints/job/8/_CHECKPOINT_METADATA')
+    state, shown = train(self.workdir, 10)
+    self.assertIn('its files are not as they were written', shown)
+    self.assertIn('goes on after step 4', shown)
     chex.assert_trees_all_equal(state, self.expected)
+
+  def test_ended_before_the_sums(self):
+    (self.workdir / 'checkpoints/job/8/SHA256SUMS').unlink()
+    state, shown = train(self.workdir, 10)
+    self.assertIn('it has no SHA256SUMS, as when a run ends', shown)
+    chex.assert_trees_all_equal(state, self.expected)
+
+  def test_the_sums_are_those_of_sha256sum(self):
+    folder = self.workdir / 'checkpoints/job/8'
+    check = lambda: subprocess.run(
+        ['sha256sum', '--check', '--strict', 'SHA256SUMS'], cwd=folder,
+        capture_output=True, text=True, check=False)
+    self.assertEqual(check().returncode, 0, check().stdout)
+    self.spoil(8)
+    self.assertIn('default/manifest.ocdbt: FAILED', check().stdout)
+
+  @parameterized.named_parameters(
+      ('names', {'c': jnp.zeros(50), 'b': [jnp.ones((3, 4))]}, 'mismatch'),
+      ('shapes', {'a': jnp.zeros(50), 'b': [jnp.ones((3, 5))]},
+       r'it has arrays of shapes \[\(3, 4\)\], not \[\(3, 5\)\]'))
+  def test_a_whole_one_of_another_state_stays(self, state, why):
+    with checkpoints.Checkpoints(self.workdir, 'job') as opened:
+      with self.assertRaisesRegex(
+          workdir_lib.RunError, '^job: the checkpoint of step 8 is whole, but '
+          f'cannot be read as a state of this program; .*{why}.*\\Z'):
+        opened.newest(state)
+    _, shown = train(self.workdir, 10)
+    self.assertStartsWith(shown, 'job: goes on after step 8.')
 
   def test_the_same_damage_twice(self):
     for num_steps in (8, 10):
@@ -89,19 +120,6 @@ class DamageTest(parameterized.TestCase):
       state, shown = train(self.workdir, num_steps)
       self.assertIn('step 8 is damaged', shown)
     chex.assert_trees_all_equal(state, self.expected)
-
-
-class DigestTest(absltest.TestCase):
-
-  def test_it_is_of_all_there_is(self):
-    states = [
-        {'a': np.zeros(2, np.float32)}, {'b': np.zeros(2, np.float32)},
-        {'a': np.array([0, 1], np.float32)}, {'a': np.zeros(2, np.int32)},
-        {'a': np.zeros((1, 2), np.float32)}, [np.zeros(2, np.float32)]]
-    digests = {checkpoints._digest(state) for state in states}
-    self.assertLen(digests, len(states))
-    self.assertEqual(checkpoints._digest(states[0]),
-                     checkpoints._digest({'a': jnp.zeros(2)}))
 
 
 class FullDiskTest(absltest.TestCase):
