@@ -68,6 +68,13 @@ what it costs to share them, and not what more machines would gain.
 | processes | steps a second | of one process |
 |---|---|---|
 {processes}
+
+Most of the cost is Gloo's, which carries numbers between processes on CPUs.
+Seen with jax 0.10.2 and two processes: a step adds up 61 arrays (gradients,
+batch statistics), one message each, at .5 ms per message between processes that
+do nothing else; and while they compute, the thread that waits for messages
+spends 32 ms of each step in the kernel, on the same cores. Pinned to a core
+each, processes take twice as long again.
 '''
 
 
