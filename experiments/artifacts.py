@@ -71,18 +71,18 @@ def against_truth(image: jax.typing.ArrayLike, truth: jax.typing.ArrayLike,
 
 
 def causes(upsampling: Callable[[jax.Array], jax.Array],
-           means: jax.typing.ArrayLike,
-           scale: int) -> tuple[dict[str, float], np.ndarray]:
+           means: jax.typing.ArrayLike, scale: int
+           ) -> list[tuple[dict[str, float], np.ndarray]]:
   """Looks at the phases of an upsampler, whatever it is made of.
 
   Args:
     upsampling: function from [N, h, w, O] to [N, scale * h, scale * w, 1],
       linear but for a bias.
-    means: [O] means of its input.
+    means: [N, O] means of N inputs.
     scale: factor.
 
   Returns:
-    Numbers by name: 'phase_nonuniformity', for any input;
+    For each input numbers by name: 'phase_nonuniformity', for any input;
     'input_nonuniformity', for these means; 'variance_ratio', of the phase with
     the largest gain for noise to that with the smallest; 'penalty', the
     variance of the phase gains; and 'predicted_amplitude', of the pattern that
@@ -90,20 +90,26 @@ def causes(upsampling: Callable[[jax.Array], jax.Array],
     scale] means over each phase that follow, in 8-bit levels.
   """
   means = jnp.asarray(means)
+  channels = means.shape[-1]
   strides = (scale, scale)
-  kernel = tconv.equivalent_kernel(upsampling, strides, means.size)
+  kernel = tconv.equivalent_kernel(upsampling, strides, channels)
+  gains = tconv.phase_gains(kernel, strides)[:, :, 0]
   variance = tconv.phase_variance(kernel, strides).sum((-2, -1))
-  dark = upsampling(jnp.zeros((1, 9, 9, means.size)))
+  dark = upsampling(jnp.zeros((1, 9, 9, channels)))
   bias = dark[0, 4 * scale:5 * scale, 4 * scale:5 * scale, 0]
-  phases = LEVELS * (
-      (tconv.phase_gains(kernel, strides)[:, :, 0] * means[None, None]).sum(-1)
-      + bias)
-  numbers = {
-      'phase_nonuniformity': tconv.phase_nonuniformity(kernel, strides),
-      'input_nonuniformity': tconv.phase_nonuniformity(kernel, strides, means),
-      'variance_ratio': variance.max() / variance.min(),
-      'penalty': tconv.checkerboard_penalty(kernel, strides),
-      'predicted_amplitude': phases.std(),
-  }
-  return ({name: float(value) for name, value in numbers.items()},
-          np.asarray(phases))
+  rho = tconv.phase_nonuniformity(kernel, strides)
+  penalty = tconv.checkerboard_penalty(kernel, strides)
+  found = []
+  for of_one in means:
+    phases = LEVELS * ((gains * of_one[None, None]).sum(-1) + bias)
+    numbers = {
+        'phase_nonuniformity': rho,
+        'input_nonuniformity': tconv.phase_nonuniformity(
+            kernel, strides, of_one),
+        'variance_ratio': variance.max() / variance.min(),
+        'penalty': penalty,
+        'predicted_amplitude': phases.std(),
+    }
+    found.append(({name: float(value) for name, value in numbers.items()},
+                  np.asarray(phases)))
+  return found

@@ -88,8 +88,12 @@ class CausesTest(parameterized.TestCase):
       return fine + jnp.tile(bias, y.shape[1:3])[None, ..., None]
 
     features = noise(1, 40, 40, 6)
-    numbers, phases = artifacts.causes(
-        upsampling, features.mean((0, 1, 2)), scale)
+    means = features.mean((0, 1, 2))
+    (numbers, phases), (of_twice, _) = artifacts.causes(
+        upsampling, np.stack([means, 2 * means]), scale)
+    self.assertGreater(of_twice['predicted_amplitude'],
+                       1.1 * numbers['predicted_amplitude'])
+    self.assertEqual(of_twice['penalty'], numbers['penalty'])
     inner = np.asarray(upsampling(features))[
         :, 2 * scale:-2 * scale, 2 * scale:-2 * scale]
     measured = 255 * np.asarray(tconv.phase_means(inner, scale))[0, ..., 0]
@@ -109,11 +113,11 @@ class CausesTest(parameterized.TestCase):
         rtol=1e-4)
     np.testing.assert_allclose(
         numbers['input_nonuniformity'], tconv.phase_nonuniformity(
-            kernel, scale, features.mean((0, 1, 2))), rtol=1e-4)
+            kernel, scale, means), rtol=1e-4)
 
   def test_nearest_repeats_and_so_is_even(self):
-    numbers, phases = artifacts.causes(
-        functools.partial(tconv.upsample, scale=2, method='nearest'), [.5], 2)
+    [(numbers, phases)] = artifacts.causes(
+        functools.partial(tconv.upsample, scale=2, method='nearest'), [[.5]], 2)
     np.testing.assert_array_equal(phases, np.full((2, 2), 127.5))
     self.assertEqual(numbers['variance_ratio'], 1)
     self.assertEqual(numbers['predicted_amplitude'], 0)

@@ -79,13 +79,15 @@ def examine(name: str, network: upsamplers.Network, scale: int,
   Returns:
     A row of numbers for each image; and the pictures.
   """
+  images = [jnp.asarray(pair['low'][None]) for pair in pairs.values()]
+  # Without the border, which is not measured either.
+  means = [network.features(low)[:, 1:-1, 1:-1].mean((0, 1, 2))
+           for low in images]
+  found = artifacts.causes(network.enlarge, jnp.stack(means), scale)
   rows, pictures = [], {}
-  for image, pair in pairs.items():
-    low = jnp.asarray(pair['low'][None])
+  for (image, pair), low, (causes, phases) in zip(
+      pairs.items(), images, found):
     enlarged = _enlarge(*nnx.split(network), low)
-    # Without the border, which is not measured either.
-    means = network.features(low)[:, 1:-1, 1:-1].mean((0, 1, 2))
-    causes, phases = artifacts.causes(network.enlarge, means, scale)
     rows.append({
         'image': image, **measure(enlarged[0], pair['high'], scale), **causes,
         'parameters': upsamplers.num_parameters(network),
