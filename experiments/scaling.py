@@ -154,8 +154,7 @@ def _measured(function: Callable[..., dict[str, float]], *arguments,
       subprocess.Popen(
           [sys.executable, '-c', code.format(function.__name__, json.dumps(
               arguments or [number, index, address]))],
-          stdout=subprocess.PIPE, text=True,
-          env={**os.environ, 'XLA_FLAGS': ''})
+          stdout=subprocess.PIPE, text=True)
       for index in range(number)]
   outputs = [process.communicate()[0] for process in processes]
   if any(process.returncode for process in processes):

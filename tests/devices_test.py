@@ -91,7 +91,8 @@ class ProcessesTest(absltest.TestCase):
           [sys.executable, '-m', f'experiments.{program[0]}', *program[1:],
            *arguments, f'--workdir={folder / name}'],
           cwd=ROOT, check=True, capture_output=True,
-          env={**os.environ, 'XLA_FLAGS': ''})  # A device for each.
+          # A device for each.
+          env={**os.environ, 'XLA_FLAGS': '--xla_backend_optimization_level=0'})
     one, two = (training.history(folder / name)['x2 transposed k4, seed 0']
                 for name in ('one', 'two'))
     self.assertLen(one['mse'][1], 50)
