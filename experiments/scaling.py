@@ -69,7 +69,7 @@ what it costs to share them, and not what more machines would gain.
 |---|---|---|
 {processes}
 
-Most of the cost is Gloo's, which carries numbers between processes on CPUs.
+Much of the cost is Gloo's, which carries numbers between processes on CPUs.
 Seen with jax 0.10.2 and two processes: a step adds up 61 arrays (gradients,
 batch statistics), one message each, at .5 ms per message between processes that
 do nothing else; and while they compute, the thread that waits for messages
