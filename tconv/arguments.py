@@ -4,6 +4,8 @@ Two kinds of check: chex for ranks, ValueError for all else. Every message names
 the argument, says what came, and what would be valid.
 """
 
+import functools
+
 import chex
 import jax
 from jax import lax
@@ -13,6 +15,7 @@ import numpy as np
 from tconv import dispatch
 from tconv import geometry as geometry_lib
 from tconv import sharding
+from tconv.forms import vjp
 
 DimensionNumbers = (
     tuple[str, str, str] | lax.ConvDimensionNumbers | None)
@@ -168,12 +171,20 @@ def fine_side(inputs, kernel_size, strides, padding, kernel_dilation, groups):
 @sharding.keeping_batch
 def _wrap_around(x, pads):
   """Repeats the image around itself."""
-  return jnp.pad(x, ((0, 0), *pads, (0, 0)), mode='wrap')
+  for axis, (lo, hi) in enumerate(pads, start=1):
+    size = x.shape[axis]
+    arange = np.arange if isinstance(size, int) else jnp.arange
+    x = jnp.take(x, arange(-lo, size + hi) % size, axis, mode='clip')
+  return x
 
 
 @sharding.keeping_batch
 def unwrap(x, pads, size):
   """The transpose of `_wrap_around`: adds up what stems from one position."""
+  if not all(isinstance(n, int) for n in size):
+    # How many copies there are is not known.
+    return vjp.pull_back(functools.partial(_wrap_around, pads=pads),
+                         (x.shape[0], *size, x.shape[-1]), x)
   for axis, ((lo, hi), n) in enumerate(zip(pads, size), start=1):
     # Copies of one position are n apart, and the image starts after `lo`.
     whole = [(0, 0)] * x.ndim

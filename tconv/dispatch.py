@@ -80,8 +80,10 @@ def choose(operation: str, geometry: Geometry, shapes: tuple, platform: str
     return 'overlap_add' if even and overlap <= 4 else 'vjp'
   if geometry.num_axes < 3 and (overlap > 4 or fine <= 4):
     return 'vjp'
-  positions = math.prod(geometry.coarse_size) * (
-      batch if isinstance(batch, int) else 1)  # It may be a symbol.
+  sizes = (batch, *geometry.coarse_size)
+  if not all(isinstance(size, int) for size in sizes):
+    return 'overlap_add'  # Good for any size, as these may come to be.
+  positions = math.prod(sizes)
   copies = positions * taps * fine > _MANY_COPIES
   return ('overlap_add' if copies or positions < 512 or taps > _MANY_TAPS
           else 'taps')

@@ -10,6 +10,10 @@ of the fine grid; a negative count crops. `Geometry` holds these numbers once
 and for all. Every way of writing padding down is turned into one here; no other
 module sees a padding string.
 
+Sizes of grids, and what follows from them, may be symbols of
+`jax.export.symbolic_shape`. What cannot be decided for a symbol is taken to be
+legal; a symbolic convolution is taken to have at least one output.
+
 References:
   Dumoulin and Visin, `A guide to convolution arithmetic for deep learning
   <https://arxiv.org/abs/1603.07285>`_, 2016.
@@ -19,6 +23,10 @@ from collections.abc import Iterable
 from collections.abc import Sequence
 import dataclasses
 import operator
+
+from jax import core
+from jax import export
+from jax.extend.core import InconclusiveDimensionOperation
 
 Size = tuple[int, ...]
 Pads = tuple[tuple[int, int], ...]
@@ -72,13 +80,14 @@ class Geometry:
     """The same operation on a fine grid whose padding is the kernel's own.
 
     Returns:
-      A geometry with 0 <= low, high < k_eff on every axis, and the (low, high)
-      fine positions by which its grid is larger than this one's. Negative ones
-      are cropped; positive ones are zeros that no other position is weighed
-      with.
+      A geometry with 0 <= low, high < k_eff on every axis, all of them ints,
+      and the (low, high) fine positions by which its grid is larger than this
+      one's. Negative ones are cropped; positive ones are zeros.
     """
+    own = lambda pad, e: (
+        min(max(pad, 0), e - 1) if isinstance(pad, int) else 0)
     padding = tuple(
-        (min(max(lo, 0), e - 1), min(max(hi, 0), e - 1))
+        (own(lo, e), own(hi, e))
         for (lo, hi), e in zip(self.padding, self.effective_kernel_size))
     added = tuple(
         (lo - own_lo, hi - own_hi)
@@ -96,7 +105,7 @@ def effective_size(kernel_size: Size, dilation: Size) -> Size:
 
 
 def per_axis(name: str, value: int | Sequence[int], num_axes: int,
-             minimum: int) -> Size:
+             minimum: int, *, symbolic: bool = False) -> Size:
   """Reads one int, or one for each axis, as a tuple of ints.
 
   Args:
@@ -104,20 +113,22 @@ def per_axis(name: str, value: int | Sequence[int], num_axes: int,
     value: one int for all axes, or a sequence with one for each.
     num_axes: number of spatial axes.
     minimum: smallest legal value.
+    symbolic: whether symbols of `jax.export.symbolic_shape` are legal as well.
 
   Returns:
-    `num_axes` ints.
+    `num_axes` ints, or symbols.
 
   Raises:
     ValueError: a wrong count, a value that is no int, or one below `minimum`.
   """
   values = value if isinstance(value, Iterable) else (value,) * num_axes
   try:
-    result = tuple(operator.index(v) for v in values)
+    result = tuple(v if symbolic and export.is_symbolic_dim(v)
+                   else operator.index(v) for v in values)
   except TypeError:
     result = None
   if result is None or len(result) != num_axes or any(
-      v < minimum for v in result):
+      _is_below(v, minimum) for v in result):
     raise ValueError(
         f'{name} must be one int >= {minimum}, or a sequence of {num_axes} of '
         f'them; got {value!r}.')
@@ -199,6 +210,7 @@ def conv_geometry(
         for f, (lo, hi), e, s in zip(fine_size, numbers, effective, strides))
     low = tuple(lo for lo, _ in numbers)
   _check_not_empty(padding, fine_size, effective, coarse_size)
+  coarse_size = tuple(core.max_dim(c, 1) for c in coarse_size)
   return _geometry(fine_size, coarse_size, kernel_size, strides, dilation, low,
                    feature_group_count)
 
@@ -259,11 +271,14 @@ def conv_transpose_geometry(
   if output_size is None:
     fine_size = default
   else:
-    fine_size = per_axis('output_size', output_size, num_axes, 1)
-    valid = tuple((max(f, 1), f + s - 1) for f, s in zip(smallest, strides))
+    fine_size = per_axis(
+        'output_size', output_size, num_axes, 1, symbolic=True)
+    valid = tuple(
+        (core.max_dim(f, 1), f + s - 1) for f, s in zip(smallest, strides))
     _check_not_empty(padding, coarse_size, effective, tuple(
         largest for _, largest in valid))
-    if any(not lo <= f <= hi for f, (lo, hi) in zip(fine_size, valid)):
+    if any(_is_below(f, lo) or _is_below(hi, f)
+           for f, (lo, hi) in zip(fine_size, valid)):
       raise ValueError(
           f'output_size must lie within {valid} (inclusive, a range for each '
           f'axis) for inputs of size {coarse_size}; got {output_size!r}.')
@@ -280,17 +295,25 @@ def _same_low(fine_size: Size, coarse_size: Size, strides: Size,
               effective: Size) -> Size:
   """Low zeros of 'SAME'; as in TensorFlow, an odd zero goes to the high end."""
   return tuple(
-      max((c - 1) * s + e - f, 0) // 2
+      core.max_dim((c - 1) * s + e - f, 0) // 2
       for f, c, s, e in zip(fine_size, coarse_size, strides, effective))
 
 
 def _check_not_empty(padding: Padding, size: Size, effective: Size,
                      result: Size) -> None:
-  if any(r < 1 for r in result):
+  if any(_is_below(r, 1) for r in result):
     raise ValueError(
         f'padding {padding!r} leaves an empty result: inputs of size {size} '
         f'and a kernel that spans {effective} give {result}; every axis must '
         'be at least 1.')
+
+
+def _is_below(a: int, b: int) -> bool:
+  """Tells whether a < b; False where symbols leave it open."""
+  try:
+    return a < b
+  except InconclusiveDimensionOperation:
+    return False
 
 
 def _geometry(fine_size: Size, coarse_size: Size, kernel_size: Size,

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 import dataclasses
 import functools
 import hashlib
+import itertools
 import json
 import os
 import pathlib
@@ -94,7 +95,8 @@ def form(contraction: Contraction, platform: str) -> str | None:
 
   Recordings are of this process's own device. So they do not count in a program
   for another platform, nor in one of several processes: all of them must
-  compile the same program, and their caches may differ.
+  compile the same program, and their caches may differ. Programs of symbolic
+  sizes follow the rule, too.
 
   Args:
     contraction: what is to be computed.
@@ -104,7 +106,9 @@ def form(contraction: Contraction, platform: str) -> str | None:
     A key of `dispatch.FORMS`, or None.
   """
   here = (platform == 'cpu') == (jax.default_backend() == 'cpu')
-  if not here or jax.process_count() > 1:
+  sizes = itertools.chain(*contraction.shapes)
+  if (not here or jax.process_count() > 1
+      or not all(isinstance(size, int) for size in sizes)):
     return None
   recording = read(contraction)
   return recording.form if recording else None

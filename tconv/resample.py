@@ -283,11 +283,14 @@ def zero_order_hold(inputs: jax.Array,
   total = lax.reduce_window(
       inputs, inputs.dtype.type(0), lax.add, (1, *window, 1),
       (1,) * inputs.ndim, 'SAME')
-  inside = np.ones(())
-  for n, s in zip(inputs.shape[1:-1], window):
-    counts = np.convolve(np.ones(n), np.ones(s))[s // 2:s // 2 + n]
-    inside = np.multiply.outer(inside, counts)
-  return total / jnp.asarray(inside, inputs.dtype)[None, ..., None]
+  for axis, s in enumerate(window, start=1):
+    size = inputs.shape[axis]
+    position = jnp.arange(size)
+    inside = (jnp.minimum(position + s // 2, size - 1)
+              - jnp.maximum(position - (s - 1) // 2, 0) + 1)
+    inside = inside.astype(inputs.dtype)
+    total /= inside.reshape([-1 if a == axis else 1 for a in range(total.ndim)])
+  return total
 
 
 def _image(inputs, name, factors) -> tuple[jax.Array, geometry.Size]:

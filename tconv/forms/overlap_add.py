@@ -182,8 +182,9 @@ def _product(letters: str, a: jax.Array, b: jax.Array, sizes: dict, precision,
 def _block_rows(batch: int, channels: int, dtype, geometry: Geometry
                 ) -> int | None:
   """Coarse rows whose patches fill a block; None if there are few of them."""
-  if not geometry.num_axes or not isinstance(batch, int):
-    return None  # There are no rows; or how many images is not known yet.
+  sizes = (batch, *geometry.coarse_size)
+  if not geometry.num_axes or not all(isinstance(n, int) for n in sizes):
+    return None  # There are no rows, or it is not known how large they are.
   size, *others = geometry.coarse_size
   row = (batch * math.prod(others) * math.prod(geometry.kernel_size)
          * channels * np.dtype(dtype).itemsize)

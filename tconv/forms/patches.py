@@ -25,9 +25,10 @@ def extract(x: jax.Array, geometry: Geometry) -> jax.Array:
   x = lax.pad(x, jnp.zeros((), x.dtype), (
       (0, 0, 0), *((lo, hi, 0) for lo, hi in geometry.padding), (0, 0, 0)))
   for axis in range(n):  # Each fine axis becomes a coarse one and one of taps.
-    reach = (
-        np.arange(geometry.coarse_size[axis])[:, None] * geometry.strides[axis]
-        + np.arange(geometry.kernel_size[axis]) * geometry.dilation[axis])
+    coarse = geometry.coarse_size[axis]
+    arange = np.arange if isinstance(coarse, int) else jnp.arange
+    taps = np.arange(geometry.kernel_size[axis]) * geometry.dilation[axis]
+    reach = arange(coarse)[:, None] * geometry.strides[axis] + taps[None]
     x = jnp.take(x, reach, axis=1 + 2 * axis, mode='clip')
   x = x.transpose(0, *range(1, 2 * n, 2), *range(2, 2 * n + 1, 2), 2 * n + 1)
   # Written axis by axis. Merged with a reshape into a matrix, XLA would find
