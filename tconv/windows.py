@@ -11,29 +11,24 @@ and interpolation at the border included.
 `tiled` computes one window after another, `sharded` each on its own device.
 
 The halo, in pixels of the input, is how far from a pixel an output depends on
-it. For a stack it is the sum over its layers, each in pixels of the input:
-
-  conv of stride 1, 'SAME': (k_eff - 1) / 2, rounded up
-  conv of another stride or padding: k_eff - 1
-  conv_transpose: (k_eff - 1) / s, rounded up
-  upsample: 1 for nearest and bilinear, 2 for bicubic
-
-with k_eff = (k - 1) * dilation + 1. Where a function shrinks images inside, its
-strides must divide tiles, halo and the size of the image. What joins far pixels
-cannot be cut up: 'CIRCULAR' padding, means over the image, batch norm that
-learns.
+it; `tiled` says how large it must be for a stack of layers. Where a function
+shrinks images inside, its strides must divide tiles, halo and the size of the
+image. What joins far pixels cannot be cut up: 'CIRCULAR' padding, means over
+the image, batch norm that learns.
 """
 
 from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Sequence
 import fractions
+import functools
 import itertools
 from typing import Any
 from typing import NamedTuple
 
 import jax
 from jax import lax
+from jax.extend import core
 import jax.numpy as jnp
 from jax.sharding import AxisType
 from jax.sharding import get_abstract_mesh
@@ -60,14 +55,31 @@ def tiled(fn: Callable[..., jax.Array], tile: Ints, halo: Ints
     enlarge = tconv.tiled(network, tile=512, halo=8)
     large = enlarge(image)
 
+  `fn` is traced again at each call, so that a module which holds its weights,
+  such as one of `flax.nnx`, is seen as it is then. It is compiled once for each
+  program: changed weights of the same shapes do not compile anew. Weights may
+  as well be further arguments, as in
+
+    graph, state = nnx.split(model)
+    enlarge = tconv.tiled(
+        lambda image, state: nnx.merge(graph, state)(image), tile=512, halo=8)
+    large = enlarge(image, state)
+
   Args:
-    fn: from an [N, *size, C] array, and further arguments, to an [N, *out, O]
-      array, where `out` grows by a constant number of pixels with each pixel
-      of `size`, or with every few. It is compiled.
-    tile: pixels of the input, one int or one for each axis.
-    halo: pixels that a window reaches farther than its tile, to all sides; one
-      int or one for each axis. What it must be at least is said above: if it is
-      less, seams are wrong.
+    fn: function from an [N, *size, C] array, and further arguments, to an
+      [N, *out, O] array, where `out` grows by a constant number of pixels with
+      each pixel of `size`, or with every few. JAX must be able to trace it.
+    tile: number of input pixels, one int or one for each axis.
+    halo: number of pixels by which a window is larger than its tile on every
+      side, one int or one for each axis. A stack of layers needs at least the
+      sum over its layers, in pixels of the input, of
+
+        conv of stride 1, 'SAME': (k_eff - 1) / 2, rounded up
+        conv of another stride or padding: k_eff - 1
+        conv_transpose: (k_eff - 1) / s, rounded up
+        upsample: 1 for nearest and bilinear, 2 for bicubic
+
+      with k_eff = (k - 1) * dilation + 1; with less, the seams are wrong.
 
   Returns:
     A function of the same arguments, and of `out`: a NumPy array to write to,
@@ -78,9 +90,12 @@ def tiled(fn: Callable[..., jax.Array], tile: Ints, halo: Ints
     ValueError: from the function returned: the numbers do not fit `fn` and the
       image.
   """
-  compiled = jax.jit(fn)
+  programs = {}
 
   def apply(inputs, *args, out: np.ndarray | None = None) -> np.ndarray:
+    # JAX remembers the trace of a function, and so the weights it held then. A
+    # function that is new at each call has no trace yet.
+    current = lambda *args: fn(*args)
     size = inputs.shape[1:-1]
     tiles, halos = (geometry.per_axis(name, value, len(size), least)
                     for name, value, least in (('tile', tile, 1),
@@ -88,7 +103,7 @@ def tiled(fn: Callable[..., jax.Array], tile: Ints, halo: Ints
     windows = tuple(map(_window, size, tiles, halos))
     both = tuple(map(sum, zip(size, windows)))
     whole, part, more = (
-        jax.eval_shape(fn, jax.ShapeDtypeStruct(
+        jax.eval_shape(current, jax.ShapeDtypeStruct(
             (inputs.shape[0], *s, inputs.shape[-1]), inputs.dtype), *args)
         for s in (size, windows, both))
     if out is None:
@@ -96,15 +111,46 @@ def tiled(fn: Callable[..., jax.Array], tile: Ints, halo: Ints
     elif (out.shape, out.dtype) != (whole.shape, whole.dtype):
       raise ValueError(f'out must be {whole.dtype}{list(whole.shape)}; got '
                        f'{out.dtype}{list(out.shape)}.')
+    program = _compiled(current, programs, jax.ShapeDtypeStruct(
+        (inputs.shape[0], *windows, inputs.shape[-1]), inputs.dtype), *args)
     axes = map(_pieces, size, tiles, halos,
                *(made.shape[1:-1] for made in (part, whole, more)))
     for pieces in itertools.product(*axes):
       window, kept, target = (
           (slice(None), *slices) for slices in zip(*pieces))
-      out[target] = np.asarray(compiled(inputs[window], *args))[kept]
+      out[target] = np.asarray(program(inputs[window], *args))[kept]
     return out
 
   return apply
+
+
+def _compiled(fn: Callable[..., jax.Array], programs: dict[str, Callable],
+              *args: Any) -> Callable[..., jax.Array]:
+  """Compiles a function, unless its program was compiled before.
+
+  The arrays that the function holds become arguments of the program, so that
+  other weights are no other program.
+
+  Args:
+    fn: function of arrays.
+    programs: compiled programs by their text; a new one is added.
+    *args: arguments, or their shapes.
+
+  Returns:
+    The compiled function.
+  """
+  traced = jax.make_jaxpr(fn)(*args)
+
+  def run(held, *args):
+    program = core.ClosedJaxpr(traced.jaxpr, held)
+    [result] = core.jaxpr_as_fun(program)(*jax.tree.leaves(args))
+    return result
+
+  lowered = jax.jit(run).lower(traced.consts, *args)
+  text = lowered.as_text()
+  if text not in programs:
+    programs[text] = lowered.compile()
+  return functools.partial(programs[text], traced.consts)
 
 
 def _window(size: int, tile: int, halo: int) -> int:
@@ -181,9 +227,9 @@ def sharded(fn: Callable[..., jax.Array], spec: PartitionSpec, halo: Ints, *,
     spec: for the batch and for each spatial axis, the mesh axes that share it,
       of the image and of the result. Sizes must be multiples of the numbers of
       devices.
-    halo: pixels that a device needs of its neighbours, one int or one for each
-      spatial axis; at most half of what a device has. What it must be at least
-      is said above: if it is less, seams are wrong.
+    halo: number of pixels that a device needs of its neighbours, one int or one
+      for each spatial axis; at most half of what a device has. At least what
+      `tconv.tiled` says; with less, the seams are wrong.
     mesh: of devices; by default, the one in use.
 
   Returns:

@@ -3,6 +3,7 @@
 import functools
 import re
 import tempfile
+from unittest import mock
 
 from absl.testing import absltest
 from absl.testing import parameterized
@@ -83,6 +84,24 @@ class TiledTest(parameterized.TestCase):
     y = integers(0, (1, size, 1))
     halo = max(-(-(kernel_size - 1) // stride), -(-short // stride))
     np.testing.assert_array_equal(tconv.tiled(fn, tile, halo)(y), fn(y))
+
+  def test_weights_are_those_of_the_call(self):
+    stack, y = Stack(), integers(0, (1, 16, 8, 2))
+    tiled = tconv.tiled(stack, 8, 8)
+    tiled(y)
+    stack.layers[0].kernel[...] *= 2
+    expected = jax.jit(stack)(y)  # No trace of an older call is left, either.
+    np.testing.assert_allclose(expected, stack(y), atol=1e-5)
+    np.testing.assert_allclose(tiled(y), expected, atol=1e-5)
+
+  def test_other_weights_are_not_compiled_again(self):
+    stack, y = Stack(), integers(0, (1, 16, 8, 2))
+    tiled = tconv.tiled(stack, 8, 8)
+    tiled(y)
+    stack.layers[0].kernel[...] *= 2
+    with mock.patch.object(jax.stages.Lowered, 'compile') as compiled:
+      tiled(y)
+    compiled.assert_not_called()
 
   def test_a_smaller_halo_leaves_seams(self):
     fn, halo = FUNCTIONS['conv_transpose']
