@@ -111,6 +111,12 @@ def conv_transpose(
 
   with k_eff = (k - 1) * dilation + 1, or `output_size` where that is given.
 
+  Where the inputs are finite, all forms give the same values up to rounding. A
+  NaN or an infinity reaches the outputs that its taps write; some forms also
+  multiply it by zeros that they fill the kernel up with, so that it may reach
+  further outputs, within k_eff + stride of its own place ('polyphase'), or all
+  of them ('matrix').
+
   Args:
     inputs: [N, *size, O] array of floats or complex numbers, with zero to three
       spatial axes.

@@ -22,15 +22,19 @@ products by name, such as `dots_saveable`, do not know them; `checkpoint_name`
 does it.
 """
 
+from collections.abc import Callable
 import dataclasses
 import functools
 
 import jax
 from jax import lax
+from jax.experimental import jet
+from jax.experimental.xla_metadata import set_xla_metadata
 from jax.extend import core
 from jax.interpreters import ad
 from jax.interpreters import batching
 from jax.interpreters import mlir
+from jax.interpreters import xla
 import jax.numpy as jnp
 from jax.sharding import AxisType
 from jax.sharding import PartitionSpec
@@ -39,6 +43,7 @@ import numpy as np
 from tconv import dispatch
 from tconv import recordings
 from tconv import sharding
+from tconv.forms import layout
 from tconv.geometry import Geometry
 
 # What each operation is given, and what it gives.
@@ -49,6 +54,8 @@ _OPERATION = {array: operation for operation, array in _GIVES.items()}
 _SHARED: dict[frozenset[str], str] = {
     frozenset('xy'): 'N', frozenset('wy'): 'O', frozenset('xw'): 'C',
     frozenset('xwy'): 'groups'}
+# Forms that end in a sum of many slices, which is slow when it is fused.
+_SUMS = ('overlap_add', 'taps')
 _PRIMITIVES = {
     operation: core.Primitive(f'tconv_{operation}') for operation in _GIVES}
 
@@ -85,6 +92,8 @@ def contract(operation: str, lhs: jax.Array, rhs: jax.Array, *,
 def _compute(lhs, rhs, *, operation, geometry, precision, dtype, method,
              platform):
   """What a primitive stands for, in terms of other JAX operations."""
+  if 0 in (*lhs.shape, *rhs.shape):  # A sum of no products.
+    return layout.zeros(_shape(operation, lhs, rhs, geometry), dtype, like=lhs)
   if method == 'auto':
     contraction = recordings.Contraction(
         operation, (lhs.shape, rhs.shape), (lhs.dtype, rhs.dtype), geometry,
@@ -104,12 +113,45 @@ def _compute(lhs, rhs, *, operation, geometry, precision, dtype, method,
   geometry, added = geometry.trimmed()
   if operation != 'conv_transpose':
     lhs = _extend(lhs, added)
-  result = dispatch.implementation(operation, method)(
-      lhs, rhs, geometry, precision=precision,
-      preferred_element_type=accumulator)
+  compute = functools.partial(
+      dispatch.implementation(operation, method), geometry=geometry,
+      precision=precision, preferred_element_type=accumulator)
+  if platform == 'cpu' and method in _SUMS:
+    compute = _unfused(compute, f'tconv_{operation}_{method}')
+  result = compute(lhs, rhs)
   if operation == 'conv_transpose':
     result = _extend(result, tuple((-lo, -hi) for lo, hi in added))
   return result.astype(dtype)
+
+
+def _unfused(function: Callable[..., jax.Array],
+             name: str) -> Callable[..., jax.Array]:
+  """Keeps XLA from fusing a function with the operations that use its result.
+
+  XLA's CPU compiler would fuse a form's sums of patches into a reduction of the
+  result, such as a mean squared error, and then compute them on one thread,
+  element by element: several times slower than both apart. An optimization
+  barrier does not help, since it is removed before the fusion; a call that may
+  not be inlined does.
+
+  Args:
+    function: function of arrays.
+    name: name of the call in the compiled program and in profiles.
+
+  Returns:
+    The function as a call.
+  """
+
+  def call(*operands):
+    return function(*operands)
+
+  call.__name__ = name
+
+  def apply(*operands):
+    with set_xla_metadata(inlineable='false'):
+      return jax.jit(call)(*operands)
+
+  return apply
 
 
 def _extend(x: jax.Array, added) -> jax.Array:
@@ -163,6 +205,16 @@ def _transpose(cotangent, lhs, rhs, *, operation, wanted, geometry, precision,
   if AxisType.Explicit in aval.sharding.mesh.axis_types:
     result = jax.sharding.reshard(result, aval.sharding)
   return result
+
+
+def _jet(primitive, operands, series, **params):
+  """Multiplies two polynomials, which `jet` gives by their coefficients."""
+  lhs, rhs = ((value, *terms) for value, terms in zip(operands, series))
+  first, *others = (
+      sum(primitive.bind(lhs[i], rhs[degree - i], **params)
+          for i in range(degree + 1))
+      for degree in range(len(lhs)))
+  return first, others
 
 
 def _batch(operands, axes, *, operation, **params):
@@ -249,14 +301,7 @@ def _unfold(a: jax.Array, axis: int, outer: int, size: int) -> jax.Array:
 def _define(operation: str) -> None:
   """Registers a primitive's evaluation, lowering, derivatives and batching."""
   primitive = _PRIMITIVES[operation]
-  parameters = ('geometry', 'precision', 'dtype', 'method')
-  compiled = jax.jit(primitive.bind, static_argnames=parameters)
-
-  def run(*operands, **params):
-    with jax.disable_jit(False):  # Else `bind` would come back here for ever.
-      return compiled(*operands, **params)
-
-  primitive.def_impl(run)
+  primitive.def_impl(functools.partial(xla.apply_primitive, primitive))
   primitive.def_abstract_eval(functools.partial(_abstract, operation=operation))
   for platform in ('cpu', None):  # None is for all others.
     lower = functools.partial(_lower, operation=operation,
@@ -266,6 +311,7 @@ def _define(operation: str) -> None:
   ad.defbilinear(primitive, *(
       functools.partial(_transpose, operation=operation, wanted=wanted)
       for wanted in _GIVEN[operation]))
+  jet.jet_rules[primitive] = functools.partial(_jet, primitive)
   batching.primitive_batchers[primitive] = functools.partial(
       _batch, operation=operation)
 

@@ -49,9 +49,10 @@ def tune(function: Callable[..., Any], *args: Any,
   random arrays of its shapes. What is found is kept in the user's cache folder
   (see `file` of what is returned; `$XDG_CACHE_HOME` or ~/.cache), for this kind
   of device and this version of jaxlib, and from then on decides what 'auto' is,
-  in later runs too. The values stay the same, up to rounding; another form may
-  need more memory. What is known already is not timed again. To forget it,
-  delete the folder. It takes a second or a few for each contraction; times of a
+  in later runs too. Finite values stay the same, up to rounding; how far a NaN
+  spreads may change (see `tconv.conv_transpose`), and another form may need
+  more memory. What is known already is not timed again. To forget it, delete
+  the folder. It takes a second or a few for each contraction; times of a
   machine that is busy with other things mislead.
 
   Example:

@@ -1,12 +1,17 @@
 """Adjointness, derivatives, batching and sharding of the three operations."""
 
 import functools
+import os
+import subprocess
+import sys
+import textwrap
 
 from absl.testing import absltest
 from absl.testing import parameterized
 import chex
 import jax
 from jax import export
+from jax.experimental import jet
 import jax.numpy as jnp
 from jax.sharding import AxisType
 from jax.sharding import NamedSharding
@@ -152,6 +157,19 @@ class BatchingTest(parameterized.TestCase):
     self.assertEqual(jax.vmap(up, mapped)(y, w).shape, (0, *X.shape))
 
 
+class JetTest(parameterized.TestCase):
+
+  def test_taylor_series_of_a_product(self):
+    # (y + t y1 + t^2 y2 / 2) (w + t w1 + t^2 w2 / 2), derivatives at t = 0.
+    y, w = integers(3, (3, *Y.shape)), integers(4, (3, *W.shape))
+    first, (second, third) = jet.jet(
+        up, (y[0], w[0]), (list(y[1:]), list(w[1:])))
+    np.testing.assert_array_equal(first, up(y[0], w[0]))
+    np.testing.assert_array_equal(second, up(y[1], w[0]) + up(y[0], w[1]))
+    np.testing.assert_allclose(  # jet divides by 2!, and multiplies again.
+        third, up(y[2], w[0]) + 2 * up(y[1], w[1]) + up(y[0], w[2]), atol=1e-3)
+
+
 class ExportTest(parameterized.TestCase):
 
   def test_gradient_survives_serialization(self):
@@ -173,6 +191,52 @@ class ExportTest(parameterized.TestCase):
     self.assertEqual(exported.platforms, platforms)
     chex.assert_trees_all_equal(
         exported.call(Y, W), jax.grad(energy, (0, 1))(Y, W))
+
+
+class RobustnessTest(parameterized.TestCase):
+
+  @parameterized.parameters(up, jax.jit(up), jax.grad(energy))
+  def test_debug_nans_names_the_operation(self, function):
+    with jax.debug_nans(True), self.assertRaisesRegex(
+        FloatingPointError, 'tconv_conv_transpose'):
+      function(np.full(Y.shape, np.inf, Y.dtype), np.zeros_like(W))
+
+  @parameterized.parameters(*METHODS)
+  def test_no_channels(self, method):
+    x, y = np.ones((1, 8, 0)), np.ones((1, 4, 4))
+    w = np.ones((3, 0, 4))
+    options = {'feature_group_count': 2, 'method': method}
+    self.assertEqual(
+        tconv.conv_transpose(y, w, 2, **options).shape, (1, 8, 0))
+    np.testing.assert_array_equal(
+        tconv.conv(x, w, 2, **options), np.zeros_like(y))
+    self.assertEqual(
+        tconv.conv_kernel_grad(x, y, 3, 2, **options).shape, w.shape)
+
+  def test_grouped_matrix_in_three_dimensions_does_not_crash(self):
+    # jaxlib 0.10.2 may end the process, so this one is a process of its own,
+    # with XLA's usual optimizations.
+    run = subprocess.run(
+        [sys.executable, '-c', textwrap.dedent("""
+            import numpy as np
+            import tconv
+            x, y = np.ones((1, 4, 4, 4, 16)), np.ones((1, 2, 2, 2, 16))
+            w = tconv.conv_kernel_grad(x, y, 3, 1, 'VALID', method='matrix',
+                                       feature_group_count=2)
+            np.testing.assert_array_equal(w, np.full_like(w, 8))
+            """)],
+        env=os.environ | {'XLA_FLAGS': ''}, capture_output=True, text=True,
+        check=False)
+    self.assertEqual(run.returncode, 0, run.stderr)
+
+  def test_a_reduction_is_not_fused_into_sums_of_patches(self):
+    # On a CPU it would be computed on one thread, element by element.
+    for fine, groups in ((128, 1), (1, 256)):
+      loss = jax.jit(lambda y, w, groups=groups: jnp.mean(tconv.conv_transpose(
+          y, w, 2, feature_group_count=groups)**2))
+      program = loss.lower(jnp.ones((1, 4, 4, 256)),
+                           jnp.ones((4, 4, fine, 256))).compile().as_text()
+      self.assertRegex(program, r' call\(.*tconv_conv_transpose_overlap_add')
 
 
 class ShardingTest(parameterized.TestCase):

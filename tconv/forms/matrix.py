@@ -25,10 +25,11 @@ def _reach(geometry: Geometry, axis: int) -> np.ndarray:
 def _ungrouped(kernel: jax.Array, groups: int) -> jax.Array:
   """Writes a grouped kernel [*K, C / groups, O] out as [*K, C, O]."""
   *taps, fine, coarse = kernel.shape
-  kernel = kernel.reshape(*taps, 1, fine, groups, coarse // groups)
-  same_group = jnp.eye(groups, dtype=kernel.dtype)[:, None, :, None]
-  return (kernel * same_group.reshape((1,) * len(taps) + same_group.shape)
-          ).reshape(*taps, groups * fine, coarse)
+  # Few axes: XLA's fusions for CPUs crash on sums of products of 7 and more of
+  # them (jaxlib 0.10.2), and the transpose of this is such a sum.
+  kernel = kernel.reshape(-1, 1, fine, groups, coarse // groups)
+  same_group = jnp.eye(groups, dtype=kernel.dtype)[None, :, None, :, None]
+  return (kernel * same_group).reshape(*taps, groups * fine, coarse)
 
 
 def conv_matrix(kernel: jax.Array, geometry: Geometry) -> jax.Array:
@@ -112,7 +113,15 @@ def conv_transpose(y: jax.Array, kernel: jax.Array, geometry: Geometry, *,
 
   Returns:
     [N, *fine, C] array.
+
+  Raises:
+    ValueError: a spatial size is symbolic.
   """
+  sizes = (*geometry.fine_size, *geometry.coarse_size)
+  if not all(isinstance(size, int) for size in sizes):
+    raise ValueError(
+        "method 'matrix' needs spatial sizes that are known when the program "
+        f"is made; got {sizes}. Leave method at 'auto'.")
   channels = kernel.shape[-2] * geometry.feature_group_count
   # Rows are images here, so x = C^T y reads x^T = y^T C.
   x = jnp.matmul(
