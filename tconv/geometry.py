@@ -19,10 +19,12 @@ References:
   <https://arxiv.org/abs/1603.07285>`_, 2016.
 """
 
+from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Sequence
 import dataclasses
 import operator
+from typing import Any
 
 from jax import core
 from jax import export
@@ -122,9 +124,10 @@ def per_axis(name: str, value: int | Sequence[int], num_axes: int,
     ValueError: a wrong count, a value that is no int, or one below `minimum`.
   """
   values = value if isinstance(value, Iterable) else (value,) * num_axes
+  read: Callable[[Any], Any] = lambda v: (
+      v if symbolic and export.is_symbolic_dim(v) else operator.index(v))
   try:
-    result = tuple(v if symbolic and export.is_symbolic_dim(v)
-                   else operator.index(v) for v in values)
+    result = tuple(map(read, values))
   except TypeError:
     result = None
   if result is None or len(result) != num_axes or any(
