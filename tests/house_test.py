@@ -19,7 +19,7 @@ MODULES = sorted((ROOT / 'tconv').rglob('*.py'))
 
 # What a module may import, lowest first: only what stands in an earlier row.
 ORDER = (
-    ('tconv.geometry', 'tconv.sharding'),
+    ('tconv.geometry', 'tconv.sharding', 'tconv.arrays'),
     ('tconv.windows',),  # Of any function, and of no operation here.
     ('tconv.forms.layout', 'tconv.forms.patches', 'tconv.forms.rows'),
     ('tconv.forms.matrix', 'tconv.forms.vjp', 'tconv.forms.lax',
@@ -36,7 +36,7 @@ ORDER = (
 )
 # These measure kernels and images, and know nothing of how they are made.
 MEASURES = (
-    ('tconv.geometry', 'tconv.sharding'),
+    ('tconv.geometry', 'tconv.sharding', 'tconv.arrays'),
     ('tconv.phases', 'tconv.spectrum.images', 'tconv.initializers'),
     ('tconv.spectrum.grid', 'tconv.spectrum.lines', 'tconv.spectrum.radial'),
     ('tconv.spectrum',),
