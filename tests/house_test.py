@@ -37,6 +37,7 @@ ORDER = (
 # These measure kernels and images, and know nothing of how they are made.
 MEASURES = (
     ('tconv.geometry', 'tconv.sharding', 'tconv.arrays'),
+    ('tconv.rounding',),
     ('tconv.phases', 'tconv.spectrum.images', 'tconv.initializers'),
     ('tconv.spectrum.grid', 'tconv.spectrum.lines', 'tconv.spectrum.radial'),
     ('tconv.spectrum',),
