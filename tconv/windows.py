@@ -66,8 +66,12 @@ def tiled(fn: Callable[..., jax.Array], tile: Ints, halo: Ints
       of `size`, or with every few. It is compiled.
     tile: pixels of the input, one int or one for each axis.
     halo: pixels that a window reaches farther than its tile, to all sides; one
-      int or one for each axis. What it must be at least is said above: if it is
-      less, seams are wrong.
+      int or one for each axis.
+      The least that is right is the sum over the layers, each in pixels of the
+      input: with k_eff = (k - 1) * dilation + 1, (k_eff - 1) / 2 rounded up for
+      a conv of stride 1 and 'SAME', k_eff - 1 for any other conv,
+      (k_eff - 1) / stride rounded up for a conv_transpose, 1 for nearest and
+      bilinear upsampling and 2 for bicubic. With less, seams are wrong.
 
   Returns:
     A function of the same arguments, and of `out`: a NumPy array to write to,
@@ -182,8 +186,8 @@ def sharded(fn: Callable[..., jax.Array], spec: PartitionSpec, halo: Ints, *,
       of the image and of the result. Sizes must be multiples of the numbers of
       devices.
     halo: pixels that a device needs of its neighbours, one int or one for each
-      spatial axis; at most half of what a device has. What it must be at least
-      is said above: if it is less, seams are wrong.
+      spatial axis; at most half of what a device has. The least that is right
+      is that of `tconv.tiled`.
     mesh: of devices; by default, the one in use.
 
   Returns:
