@@ -17,8 +17,8 @@ EXPERIMENTS = [
 # is large: they have vectors of it.
 PEERS = ['onnx', 'onnxruntime', 'torch']
 TEST = [
-    *EXPERIMENTS, 'flatbuffers', 'hypothesis', 'keras', 'onnx', 'onnxruntime',
-    'playwright', 'pytest', 'pytest-xdist', 'safetensors',
+    *EXPERIMENTS, 'chex', 'flatbuffers', 'hypothesis', 'keras', 'onnx',
+    'onnxruntime', 'playwright', 'pytest', 'pytest-xdist', 'safetensors',
 ]
 DEV = [*TEST, 'pyrefly', 'ruff']
 
@@ -33,7 +33,7 @@ setuptools.setup(
     license='Apache-2.0',
     packages=setuptools.find_packages(include=['tconv', 'tconv.*']),
     python_requires='>=3.11',
-    install_requires=['absl-py', 'chex', 'flax', 'jax>=0.10', 'optax'],
+    install_requires=['absl-py', 'flax', 'jax>=0.10', 'optax'],
     extras_require={
         'experiments': EXPERIMENTS, 'peers': PEERS, 'test': TEST, 'dev': DEV},
 )

@@ -151,7 +151,9 @@ def run(patterns: Sequence[str], *, period: int, out: pathlib.Path) -> bool:
                    for name, c in channels.items()},
           title=f'{caption}, period {period}', period=period).savefig(target)
   page.print_table(page.Table(
-      f'Patterns of period {period}; amplitude and imaging in 8-bit levels',
+      f'Patterns of period {period}: level (about 0 dB is none) and p-value '
+      'say whether there is one; amplitude and imaging, in 8-bit levels, '
+      "cannot tell it from an image's own content",
       ['image', 'channel', *(heading for heading, _ in _MEASURES.values())],
       table))
   screen.print(f'Measured {len(table)} of {len(paths)} images: {out}',

@@ -1,7 +1,42 @@
-"""Transposed convolution for JAX: complete, equal to everybody's, fast."""
+"""Transposed convolution for JAX: complete, equal to everybody's, fast.
 
-import importlib
-import types
+Arrays are channels last, [N, *size, C], with zero to three spatial axes, and
+kernels those of the forward convolution, [*K, C / groups, O].
+
+Operations:
+  conv: the ordinary strided convolution, C x
+  conv_transpose: the transposed one, C^T y
+  conv_kernel_grad: the gradient with respect to the kernel
+  conv_matrix: C itself, dense or sparse
+  tune: measures which form of an operation is the fastest here
+
+Upsampling:
+  upsample, interpolation_kernel: nearest, bilinear and bicubic interpolation
+  resize_conv, sub_pixel_conv: the two other learned upsamplers
+  depth_to_space, space_to_depth: pixel shuffle, and back
+  initializers: initial kernels, icnr and bilinear_upsampling
+  nnx, linen: layers for Flax
+
+The cause of checkerboards, in the kernel, and cures:
+  overlap_count, phase_gains, phase_nonuniformity, phase_variance,
+  frequency_response: how the taps fall onto the phases of the stride
+  equivalent_kernel: the kernel of any linear upsampler
+  equalize_phases, checkerboard_penalty, zero_order_hold: cures
+
+The symptom, in the image:
+  grid_level, grid_test: whether a pattern stands out, or is chance
+  phase_means, grid_energy, grid_amplitude, local_grid_energy: its strength
+  grid_share, excess_grid_energy: what it adds to the error
+  radial_spectrum, log_spectral_distance, high_frequency_bias,
+  legacy_radial_profile: spectra by radius
+
+Other:
+  tiled, sharded: images larger than a device
+  dialects: the transposed convolutions and kernels of torch, onnx, keras, lax
+"""
+
+import importlib as _importlib
+import types as _types
 
 from tconv import dialects
 from tconv import initializers
@@ -44,13 +79,28 @@ __version__ = '0.1.0'
 
 _LAYERS = ('linen', 'nnx')
 
+# All but the layers: with them, `from tconv import *` would import Flax.
+__all__ = [
+    'conv', 'conv_transpose', 'conv_kernel_grad', 'conv_matrix', 'tune',
+    'upsample', 'interpolation_kernel', 'resize_conv', 'sub_pixel_conv',
+    'depth_to_space', 'space_to_depth', 'initializers',
+    'overlap_count', 'phase_gains', 'phase_nonuniformity', 'phase_variance',
+    'frequency_response', 'equivalent_kernel', 'equalize_phases',
+    'checkerboard_penalty', 'zero_order_hold',
+    'grid_level', 'grid_test', 'phase_means', 'grid_energy',
+    'grid_amplitude', 'local_grid_energy', 'grid_share',
+    'excess_grid_energy', 'radial_spectrum', 'log_spectral_distance',
+    'high_frequency_bias', 'legacy_radial_profile',
+    'tiled', 'sharded', 'dialects',
+]
 
-def __getattr__(name: str) -> types.ModuleType:
+
+def __getattr__(name: str) -> _types.ModuleType:
   """Imports the layers when they are asked for: Flax takes a second or two."""
   if name in _LAYERS:
-    return importlib.import_module(f'tconv.{name}')
+    return _importlib.import_module(f'tconv.{name}')
   raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
 
 
 def __dir__() -> list[str]:
-  return sorted([*globals(), *_LAYERS])
+  return sorted([*__all__, *_LAYERS, '__version__'])

@@ -1,17 +1,18 @@
 """Reading and checking the arguments that the operations share.
 
-Two kinds of check: chex for ranks, ValueError for all else. Every message names
-the argument, says what came, and what would be valid.
+A wrong one raises a ValueError, which names the argument and says what came and
+what would be valid.
 """
 
+from collections.abc import Collection
 import functools
 
-import chex
 import jax
 from jax import lax
 import jax.numpy as jnp
 import numpy as np
 
+from tconv import arrays
 from tconv import dispatch
 from tconv import geometry as geometry_lib
 from tconv import sharding
@@ -20,13 +21,12 @@ from tconv.forms import vjp
 DimensionNumbers = (
     tuple[str, str, str] | lax.ConvDimensionNumbers | None)
 
-RANKS = ('{} must have 2 to 5 axes: a batch or one channel axis, up to three '
-         'spatial axes, channels.')
+# Zero to three spatial axes.
+RANKS = (2, 3, 4, 5)
 
 
 def layouts(inputs, dimension_numbers: DimensionNumbers):
   """Axis orders that bring inputs, kernel and result to channels last."""
-  chex.assert_rank(inputs, {2, 3, 4, 5}, custom_message=RANKS.format('inputs'))
   num_axes = inputs.ndim - 2
   if dimension_numbers is None:
     identity = tuple(range(num_axes + 2))
@@ -47,32 +47,50 @@ def layouts(inputs, dimension_numbers: DimensionNumbers):
           features(numbers.out_spec))
 
 
-def image_and_kernel(inputs, kernel, dimension_numbers: DimensionNumbers):
+def image_and_kernel(inputs, kernel, dimension_numbers: DimensionNumbers,
+                     groups: int, *, transposed: bool = False):
   """Both arrays channels last, and the axis order that the result must have."""
-  inputs = checked('inputs', inputs)
+  inputs = checked('inputs', inputs, '[N, *size, C]')
+  kernel = checked('kernel', kernel, '[*K, C / feature_group_count, O]')
+  check_ranks('inputs', inputs, 'kernel', kernel)
+  check_dtype('kernel', kernel, 'inputs', inputs)
   to_inputs, to_kernel, to_result = layouts(inputs, dimension_numbers)
-  kernel = checked('kernel', kernel, like=inputs)
-  return inputs.transpose(to_inputs), kernel.transpose(to_kernel), to_result
+  inputs, kernel = inputs.transpose(to_inputs), kernel.transpose(to_kernel)
+  check_kernel(groups, kernel)
+  _check_channels(inputs, kernel, groups, transposed,
+                  is_default=dimension_numbers is None)
+  return inputs, kernel, to_result
 
 
-def checked(name: str, array, like: jax.Array | None = None) -> jax.Array:
-  """The argument as a JAX array, of a legal dtype and of the rank of `like`."""
-  try:
-    array = jnp.asarray(array)
-  except (TypeError, ValueError) as error:
-    raise ValueError(f'{name} must be an array; got {array!r}.') from error
+def checked(name: str, array, layout: str = '',
+            ranks: Collection[int] = RANKS) -> jax.Array:
+  """Reads an argument as a JAX array of a legal dtype and rank."""
+  array = arrays.read(name, array, ranks, layout)
   if not jnp.issubdtype(array.dtype, jnp.inexact):
     raise ValueError(
         f'{name} must be of a floating or complex dtype; got {array.dtype}. '
-        'Convert it, as in x.astype(jnp.float32).')
-  if like is not None:
-    chex.assert_rank(array, like.ndim, custom_message=(
-        f'{name} must have as many axes as inputs, {like.ndim}.'))
-    if array.dtype != like.dtype:
-      raise ValueError(
-          f'{name} must have the dtype of inputs, {like.dtype}; got '
-          f'{array.dtype}.')
+        f'Convert it, as in {name}.astype(jnp.float32).')
   return array
+
+
+def check_ranks(name: str, inputs: jax.Array, kernel_name: str,
+                kernel: jax.Array) -> None:
+  """Checks that inputs and kernel have the same number of axes."""
+  arrays.check_batch(name, inputs, kernel_name, kernel)
+  if kernel.ndim != inputs.ndim:
+    raise ValueError(
+        f'{kernel_name} must have as many axes as {name}, {inputs.ndim}; got '
+        f'{kernel_name} of shape {kernel.shape} and {name} of shape '
+        f'{inputs.shape}.')
+
+
+def check_dtype(name: str, array: jax.Array, other: str,
+                like: jax.Array) -> None:
+  """Checks that two arguments have the same dtype."""
+  if array.dtype != like.dtype:
+    raise ValueError(
+        f'{name} must have the dtype of {other}, {like.dtype}; got '
+        f'{array.dtype}. Convert either, as in {name}.astype({other}.dtype).')
 
 
 def options(inputs, precision, preferred_element_type, method) -> dict:
@@ -137,21 +155,62 @@ def check_groups(groups: int, name: str, channels: int) -> None:
         f'feature_group_count {groups}; got {channels}.')
 
 
-def check_channels(groups: int, kernel: jax.Array, *,
-                   fine: int | None = None, coarse: int | None = None) -> None:
-  """Checks the channels of inputs, on either side, against the kernel's."""
+def check_kernel(groups: int, kernel: jax.Array) -> None:
+  """Checks a [*K, C / groups, O] kernel by itself."""
   check_groups(groups, 'kernel', kernel.shape[-1])
   if 0 in kernel.shape[:-2]:
     raise ValueError(
         f'kernel must have at least one tap on each axis; got {kernel.shape}.')
-  if fine is not None and fine != kernel.shape[-2] * groups:
-    raise ValueError(
-        'inputs must have as many channels as the kernel\'s I * '
-        f'feature_group_count = {kernel.shape[-2]} * {groups}; got {fine}.')
-  if coarse is not None and coarse != kernel.shape[-1]:
-    raise ValueError(
-        'inputs of a transposed convolution must have as many channels as the '
-        f'kernel\'s O = {kernel.shape[-1]}; got {coarse}.')
+
+
+def _check_channels(inputs: jax.Array, kernel: jax.Array, groups: int,
+                    transposed: bool, is_default: bool) -> None:
+  """Checks the channels of inputs against those that the kernel reads.
+
+  Args:
+    inputs: [N, *size, C] array, or [N, *size, O] if `transposed`.
+    kernel: [*K, C / groups, O] array.
+    groups: number of groups that both channel axes fall into.
+    transposed: whether the convolution goes from O to C channels.
+    is_default: whether the caller's layouts are the default ones, so that a
+      mistake in them can be recognized.
+
+  Raises:
+    ValueError: the numbers differ.
+  """
+  *taps, fine, coarse = kernel.shape
+  fine *= groups
+  expected, other = (coarse, fine) if transposed else (fine, coarse)
+  channels = inputs.shape[-1]
+  if channels == expected:
+    return
+  meaning = ('O of the kernel [*K, C / feature_group_count, O]' if transposed
+             else 'C of the kernel [*K, C / feature_group_count, O]')
+  hints = ''
+  if is_default:
+    if taps and inputs.shape[1] == expected:
+      axes = 'DHW'[-len(taps):]
+      hints += (
+          ' The inputs look channels first: pass dimension_numbers='
+          f"('NC{axes}', '{axes}IO', 'NC{axes}'), or inputs.transpose("
+          f'{(0, *range(2, inputs.ndim), 1)}).')
+    if channels == other:
+      hints += (
+          ' The kernel looks like one from in to out channels, as Flax and lax '
+          'have it; conv_transpose takes that of the forward convolution: pass '
+          'tconv.dialects.kernel_from_flax(kernel).' if transposed else
+          ' The last two axes of the kernel seem to be swapped: pass '
+          'kernel.swapaxes(-1, -2).')
+    # PyTorch's [I, O / groups, *K] or, not transposed, [O, I / groups, *K].
+    theirs = kernel.shape[0] if transposed else kernel.shape[1] * groups
+    if channels == theirs and max(kernel.shape[2:]) < min(kernel.shape[:2]):
+      hints += (' The kernel looks like a weight of PyTorch: pass '
+                'tconv.dialects.kernel_from_torch(kernel).')
+  raise ValueError(
+      f'inputs must have {expected} channels, {meaning}; got {channels}, with '
+      f'inputs of shape {inputs.shape}, kernel of shape {kernel.shape} and '
+      f'feature_group_count {groups}'
+      f'{"" if is_default else ", shapes brought to channels last"}.{hints}')
 
 
 def fine_side(inputs, kernel_size, strides, padding, kernel_dilation, groups):

@@ -251,7 +251,8 @@ def conv_transpose_geometry(
     raise ValueError(
         'output_padding goes with padding in numbers and without output_size; '
         f'got output_padding {output_padding!r} with padding {padding!r} and '
-        f'output_size {output_size!r}.')
+        f'output_size {output_size!r}. To choose the size of the result of '
+        f'inputs of size {coarse_size}, pass output_size alone.')
   limits = tuple(max(s, d) for s, d in zip(strides, dilation))
   if any(e >= limit for e, limit in zip(extra, limits)):
     raise ValueError(

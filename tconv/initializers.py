@@ -20,7 +20,8 @@ _default_initializer = initializers.lecun_normal()
 
 
 def icnr(scale: int | Sequence[int],
-         initializer: Initializer = _default_initializer) -> Initializer:
+         initializer: Initializer = _default_initializer, *,
+         mode: str = 'DCR') -> Initializer:
   """Starts a sub-pixel convolution as a nearest-neighbour resize convolution.
 
   All prod(scale) kernels that write the pixels of one block start equal, so
@@ -29,15 +30,22 @@ def icnr(scale: int | Sequence[int],
   Args:
     scale: factor, one int or one for each spatial axis.
     initializer: draws the kernel [*K, I, C] that they share.
+    mode: order of the channels, 'DCR' or 'CRD', as in `tconv.depth_to_space`.
 
   Returns:
     An initializer for kernels [*K, I, prod(scale) * C] of
-    `tconv.sub_pixel_conv`. It raises a ValueError if a shape does not fit.
+    `tconv.sub_pixel_conv` in this `mode`. It raises a ValueError if a shape
+    does not fit.
+
+  Raises:
+    ValueError: `mode` is unknown.
 
   References:
     Aitken et al., `Checkerboard artifact free sub-pixel convolution
     <https://arxiv.org/abs/1707.02937>`_, 2017.
   """
+  if mode not in ('DCR', 'CRD'):
+    raise ValueError(f"mode must be 'DCR' or 'CRD'; got {mode!r}.")
 
   def init(key: jax.Array, shape: Sequence[int],
            dtype: jax.typing.DTypeLike | None = None) -> jax.Array:
@@ -48,6 +56,8 @@ def icnr(scale: int | Sequence[int],
           f'shape must end in a multiple of prod(scale) = {copies} channels; '
           f'got {tuple(shape)}.')
     kernel = initializer(key, (*shape[:-1], shape[-1] // copies), dtype)
+    if mode == 'CRD':  # The offset within the block is the inner part.
+      return jnp.repeat(kernel, copies, -1)
     return jnp.tile(kernel, copies)
 
   return init

@@ -59,6 +59,41 @@ def kernel_shape(kernel_size: int | Sequence[int], in_features: int,
   return *kernel_axes(kernel_size), *channels
 
 
+def check_inputs(inputs: jax.Array, kernel_shape: Sequence[int],
+                 feature_group_count: int,
+                 transpose_kernel: bool = False) -> None:
+  """Checks a layer's inputs against the shape of its kernel.
+
+  Args:
+    inputs: [*batch, *size, I] array.
+    kernel_shape: [*K, I / groups, O], or [*K, O / groups, I] if
+      `transpose_kernel`.
+    feature_group_count: number of groups.
+    transpose_kernel: the layer's.
+
+  Raises:
+    ValueError: `inputs` have too few axes, or another number of channels.
+  """
+  shape = jnp.shape(inputs)
+  num_axes = len(kernel_shape) - 2
+  if len(shape) < num_axes + 1:
+    raise ValueError(
+        f'inputs must have at least {num_axes + 1} axes, [*size, I]; got shape '
+        f'{shape}.')
+  features = (kernel_shape[-1] if transpose_kernel
+              else kernel_shape[-2] * feature_group_count)
+  if shape[-1] == features:
+    return
+  hint = ''
+  if num_axes and shape[-num_axes - 1] == features:
+    hint = (' The inputs look channels first, and layers take channels last: '
+            f'pass jnp.moveaxis(inputs, {-num_axes - 1}, -1).')
+  raise ValueError(
+      f'inputs must have in_features = {features} channels on the last axis; '
+      f'got {shape[-1]}, with inputs of shape {shape} and a layer\'s kernel of '
+      f'shape {tuple(kernel_shape)}.{hint}')
+
+
 def shuffled_features(kernel_size: int | Sequence[int],
                       scale: int | Sequence[int], features: int) -> int:
   """The number of channels, prod(scale) * features, that a shuffle reads."""
@@ -74,7 +109,8 @@ def conv_transpose(layer: Any, inputs: jax.Array, kernel: jax.Array,
   Args:
     layer: an object with Flax's `strides`, `padding`, `kernel_dilation`,
       `mask`, `precision`, `preferred_element_type`, `transpose_kernel`, and
-      `feature_group_count`, `output_padding`, `method`, `equal_phases`.
+      `feature_group_count`, `output_padding`, `method`, `equal_phases`,
+      `use_consistent_padding`.
     inputs: [*batch, *size, I] array.
     kernel: [*K, I / groups, O], or [*K, O / groups, I] if `transpose_kernel`.
     bias: [O] array, or None.
@@ -87,13 +123,11 @@ def conv_transpose(layer: Any, inputs: jax.Array, kernel: jax.Array,
   Raises:
     ValueError: an argument of the layer is illegal; the message names it.
   """
+  check_inputs(inputs, kernel.shape, layer.feature_group_count,
+               layer.transpose_kernel)
   kernel_size = kernel.shape[:-2]
   num_axes = len(kernel_size)
-  strides, dilation = (
-      geometry.per_axis(name, 1 if steps is None else steps, num_axes, 1)
-      for name, steps in (('strides', layer.strides),
-                          ('kernel_dilation', layer.kernel_dilation)))
-
+  strides, dilation = _steps(layer, num_axes)
   if layer.mask is not None:
     if layer.equal_phases:
       raise ValueError(
@@ -104,11 +138,11 @@ def conv_transpose(layer: Any, inputs: jax.Array, kernel: jax.Array,
           f'mask must have the shape of the kernel, {kernel.shape}; got '
           f'{layer.mask.shape}.')
     kernel = kernel * layer.mask
-  if layer.equal_phases:
+  padding = _padding(layer, kernel_size, dilation)
+  inputs, kernel, bias = promote(inputs, kernel, bias)
+  if layer.equal_phases:  # In the dtype of the computation: none is undone.
     # The kernel may be turned around: `tconv.phases` says why that is the same.
     kernel = phases.equalize_phases(kernel, strides, kernel_dilation=dilation)
-  padding = _padding(layer.padding, kernel_size, dilation)
-  inputs, kernel, bias = promote(inputs, kernel, bias)
   kernel = lax_dialect.kernel_from_flax(
       kernel, layer.transpose_kernel,
       feature_group_count=layer.feature_group_count)
@@ -132,6 +166,29 @@ def conv_transpose(layer: Any, inputs: jax.Array, kernel: jax.Array,
   return _over_batch_axes(apply, inputs, num_axes)
 
 
+def fold(layer: Any, kernel: jax.Array, promote: Promote) -> jax.Array:
+  """Gives the kernel with which a layer needs no `equal_phases`.
+
+  Args:
+    layer: an object with `strides`, `kernel_dilation` and `equal_phases`.
+    kernel: the parameter, [*K, I / groups, O] or [*K, O / groups, I].
+    promote: brings the arrays to one dtype.
+
+  Returns:
+    array like `kernel`: the kernel that the layer computes with, for inputs of
+    the parameter's dtype.
+  """
+  if not layer.equal_phases:
+    return kernel
+  strides, dilation = _steps(layer, kernel.ndim - 2)
+  _, computed, _ = promote(kernel, kernel, None)
+  # Whichever of the two has fewer bits decides which values can be kept.
+  narrow = min(computed.dtype, kernel.dtype, key=lambda d: jnp.finfo(d).bits)
+  return phases.equalize_phases(
+      kernel.astype(narrow), strides, kernel_dilation=dilation
+      ).astype(kernel.dtype)
+
+
 def resize_conv(layer: Any, inputs: jax.Array, kernel: jax.Array,
                 bias: jax.Array | None, promote: Promote) -> jax.Array:
   """Applies a `ResizeConv`.
@@ -147,6 +204,7 @@ def resize_conv(layer: Any, inputs: jax.Array, kernel: jax.Array,
   Returns:
     [*batch, *fine, O] array.
   """
+  check_inputs(inputs, kernel.shape, layer.feature_group_count)
   inputs, kernel, bias = promote(inputs, kernel, bias)
 
   def apply(images):
@@ -163,8 +221,8 @@ def sub_pixel_conv(layer: Any, inputs: jax.Array, kernel: jax.Array,
   """Applies a `SubPixelConv`: the bias comes before the shuffle.
 
   Args:
-    layer: an object with `scale`, `padding`, `feature_group_count` and
-      `precision`.
+    layer: an object with `scale`, `padding`, `mode`, `feature_group_count`
+      and `precision`.
     inputs: [*batch, *size, I] array.
     kernel: [*K, I / groups, prod(scale) * O] array.
     bias: [prod(scale) * O] array, or None.
@@ -173,26 +231,42 @@ def sub_pixel_conv(layer: Any, inputs: jax.Array, kernel: jax.Array,
   Returns:
     [*batch, *fine, O] array.
   """
+  check_inputs(inputs, kernel.shape, layer.feature_group_count)
   inputs, kernel, bias = promote(inputs, kernel, bias)
 
   def apply(images):
     return resample.depth_to_space(_with_bias(operations.conv(
         images, kernel, 1, layer.padding,
         feature_group_count=layer.feature_group_count,
-        precision=layer.precision), bias), layer.scale)
+        precision=layer.precision), bias), layer.scale, mode=layer.mode)
 
   return _over_batch_axes(apply, inputs, kernel.ndim - 2)
 
 
-def _padding(padding: geometry.Padding, kernel_size: geometry.Size,
+def _steps(layer: Any, num_axes: int) -> tuple[geometry.Size, geometry.Size]:
+  """Reads a layer's strides and dilation, where None is Flax's for 1."""
+  strides, dilation = (
+      geometry.per_axis(name, 1 if steps is None else steps, num_axes, 1)
+      for name, steps in (('strides', layer.strides),
+                          ('kernel_dilation', layer.kernel_dilation)))
+  return strides, dilation
+
+
+def _padding(layer: Any, kernel_size: geometry.Size,
              dilation: geometry.Size) -> geometry.Padding:
-  """Flax's padding as the library's: numbers are those of lax."""
+  """A layer's padding as the library's; its numbers are those of lax."""
+  padding = layer.padding
   pads = geometry.explicit_padding(padding, len(kernel_size))
-  if not isinstance(pads, str):
-    return lax_dialect.forward_pads(pads, kernel_size, dilation)
-  if pads != padding:  # lax has another meaning for 'valid'.
-    raise ValueError(f'padding must be in capitals; got {padding!r}.')
-  return pads
+  if isinstance(pads, str):
+    if pads != padding:
+      raise ValueError(
+          f'padding must be in capitals, {pads!r}; got {padding!r}. Flax takes '
+          'lower case for the padding of an ordinary convolution, with another '
+          'result, and only at strides of 1.')
+    return pads
+  if layer.use_consistent_padding:
+    return pads
+  return lax_dialect.forward_pads(pads, kernel_size, dilation)
 
 
 def _with_bias(result: jax.Array, bias: jax.Array | None) -> jax.Array:
@@ -206,10 +280,6 @@ def _over_batch_axes(apply: Callable[[jax.Array], jax.Array],
                      inputs: jax.Array, num_axes: int) -> jax.Array:
   """Applies a function of [N, *size, I] images to any number of batch axes."""
   axes = inputs.ndim - num_axes - 1
-  if axes < 0:
-    raise ValueError(
-        f'inputs must have at least {num_axes + 1} axes, [*size, I]; got shape '
-        f'{inputs.shape}.')
   batch, image = inputs.shape[:axes], inputs.shape[axes:]
   result = apply(inputs.reshape(math.prod(batch), *image))
   return result.reshape(*batch, *result.shape[1:])

@@ -1,12 +1,14 @@
 """Layers for `flax.linen`; what they compute stands in `tconv.layers`."""
 
 from collections.abc import Callable
+from collections.abc import Mapping
 from collections.abc import Sequence
 import functools
 from typing import Any
 
 from flax import linen as nn
 from flax import typing
+from flax.core import meta
 from flax.linen import dtypes
 from flax.linen import linear
 import jax
@@ -36,7 +38,9 @@ class ConvTranspose(nn.ConvTranspose):
       that 'CIRCULAR' is centred as in Flax; or numbers as in
       `jax.lax.conv_transpose`, which pad the dilated inputs: one int, one int
       for each axis, or a (low, high) pair for each. k_eff - 1 minus these is
-      the forward convolution's padding, and PyTorch's.
+      the forward convolution's padding, and PyTorch's, which
+      `use_consistent_padding` takes as it is. Names must be in capitals: lower
+      case is another padding to Flax.
     kernel_dilation: steps between taps, as `strides`.
     use_bias: whether to add a bias.
     mask: array of the kernel's shape to multiply it with, or None.
@@ -54,14 +58,18 @@ class ConvTranspose(nn.ConvTranspose):
     output_padding: as in `tconv.conv_transpose`, for padding in numbers.
     method: as in `tconv.conv_transpose`.
     equal_phases: whether to use `tconv.equalize_phases` of the kernel, so that
-      no checkerboard can be learned. Gradients flow through it. After training
-      that kernel may be written into the parameter, and this turned off.
+      no checkerboard can be learned. Gradients flow through it. `fold` makes
+      the result the parameter, once the layer is trained.
+    use_consistent_padding: whether padding in numbers is that of the forward
+      convolution, as PyTorch's and that of `tconv.conv_transpose`; named after
+      the argument of `jax.lax.conv_transpose`.
   """
 
   feature_group_count: int = 1
   output_padding: int | Sequence[int] = 0
   method: str = 'auto'
   equal_phases: bool = False
+  use_consistent_padding: bool = False
 
   @nn.compact
   def __call__(self, inputs: jax.Array, *,
@@ -78,12 +86,35 @@ class ConvTranspose(nn.ConvTranspose):
     Raises:
       ValueError: an argument is illegal; the message names it.
     """
-    shape = layers.kernel_shape(
-        self.kernel_size, jnp.shape(inputs)[-1], self.features,
-        self.feature_group_count, self.transpose_kernel)
     return layers.conv_transpose(
-        self, inputs, *_parameters(self, shape, self.features), _promote(self),
-        output_size=output_size)
+        self, inputs,
+        *_parameters(self, inputs, self.features, self.transpose_kernel),
+        _promote(self), output_size=output_size)
+
+  @nn.nowrap
+  def fold(self, variables: Mapping[str, Any]
+           ) -> tuple['ConvTranspose', dict[str, Any]]:
+    """Makes the equalized kernel the parameter, and ends `equal_phases`.
+
+      layer, variables = layer.fold(variables)
+
+    The new layer computes the same values, without the work of making its
+    phases equal in each call. Training may bring a grid back from there on.
+
+    Where inputs are of a wider dtype than the parameter, and so was the kernel
+    that was made equal, results differ by the rounding to the parameter's.
+
+    Args:
+      variables: of this layer; of a model, those below the layer's name.
+
+    Returns:
+      The layer without `equal_phases`, and variables with the new kernel.
+    """
+    params = dict(variables['params'])
+    params['kernel'] = jax.tree.map(
+        lambda kernel: layers.fold(self, kernel, _promote(self)),
+        params['kernel'])
+    return self.clone(equal_phases=False), {**variables, 'params': params}
 
 
 class _Upsampler(nn.Module):
@@ -104,11 +135,8 @@ class _Upsampler(nn.Module):
 
   def _apply(self, operation: Callable[..., jax.Array], inputs: jax.Array,
              features: int) -> jax.Array:
-    shape = layers.kernel_shape(
-        self.kernel_size, jnp.shape(inputs)[-1], features,
-        self.feature_group_count)
     return operation(
-        self, inputs, *_parameters(self, shape, features), _promote(self))
+        self, inputs, *_parameters(self, inputs, features), _promote(self))
 
 
 class ResizeConv(_Upsampler):
@@ -156,8 +184,8 @@ class ResizeConv(_Upsampler):
 class SubPixelConv(_Upsampler):
   """Convolves, then shuffles: `tconv.sub_pixel_conv` with a bias.
 
-  With `tconv.initializers.icnr(scale)` as `kernel_init` it starts without a
-  checkerboard.
+  With `tconv.initializers.icnr(scale)` as `kernel_init`, given the same `mode`,
+  it starts without a checkerboard.
 
     layer = tconv.linen.SubPixelConv(4, (3, 3), 2)
     y = jnp.ones((1, 8, 8, 3))
@@ -178,7 +206,11 @@ class SubPixelConv(_Upsampler):
     kernel_init: initializer of the kernel.
     bias_init: initializer of the bias.
     promote_dtype: brings inputs, kernel and bias to one dtype.
+    mode: order of the channels before the shuffle, 'DCR' or 'CRD' (that of
+      PyTorch's `PixelShuffle`), as in `tconv.depth_to_space`.
   """
+
+  mode: str = 'DCR'
 
   @nn.compact
   def __call__(self, inputs: jax.Array) -> jax.Array:
@@ -197,8 +229,16 @@ class SubPixelConv(_Upsampler):
         self.kernel_size, self.scale, self.features))
 
 
-def _parameters(layer, shape: Sequence[int], features: int):
+def _parameters(layer, inputs: jax.Array, features: int,
+                transpose_kernel: bool = False):
   """Makes or reads a layer's kernel and bias."""
+  if layer.has_variable('params', 'kernel'):
+    kernel = meta.unbox(layer.get_variable('params', 'kernel'))
+    layers.check_inputs(inputs, kernel.shape, layer.feature_group_count,
+                        transpose_kernel)
+  shape = layers.kernel_shape(
+      layer.kernel_size, jnp.shape(inputs)[-1], features,
+      layer.feature_group_count, transpose_kernel)
   kernel = layer.param('kernel', layer.kernel_init, shape, layer.param_dtype)
   bias = (layer.param('bias', layer.bias_init, (features,), layer.param_dtype)
           if layer.use_bias else None)

@@ -38,7 +38,9 @@ class ConvTranspose(nnx.ConvTranspose):
       that 'CIRCULAR' is centred as in Flax; or numbers as in
       `jax.lax.conv_transpose`, which pad the dilated inputs: one int, one int
       for each axis, or a (low, high) pair for each. k_eff - 1 minus these is
-      the forward convolution's padding, and PyTorch's.
+      the forward convolution's padding, and PyTorch's, which
+      `use_consistent_padding` takes as it is. Names must be in capitals: lower
+      case is another padding to Flax.
     kernel_dilation: steps between taps, as `strides`.
     use_bias: whether to add a bias.
     mask: array of the kernel's shape to multiply it with, or None.
@@ -59,8 +61,11 @@ class ConvTranspose(nnx.ConvTranspose):
     output_padding: as in `tconv.conv_transpose`, for padding in numbers.
     method: as in `tconv.conv_transpose`.
     equal_phases: whether to use `tconv.equalize_phases` of the kernel, so that
-      no checkerboard can be learned. Gradients flow through it. After training
-      that kernel may be written into the parameter, and this turned off.
+      no checkerboard can be learned. Gradients flow through it. `fold` makes
+      the result the parameter, once the layer is trained.
+    use_consistent_padding: whether padding in numbers is that of the forward
+      convolution, as PyTorch's and that of `tconv.conv_transpose`; named after
+      the argument of `jax.lax.conv_transpose`.
 
   Raises:
     ValueError: `feature_group_count` does not divide the channels.
@@ -91,7 +96,8 @@ class ConvTranspose(nnx.ConvTranspose):
       feature_group_count: int = 1,
       output_padding: int | Sequence[int] = 0,
       method: str = 'auto',
-      equal_phases: bool = False):
+      equal_phases: bool = False,
+      use_consistent_padding: bool = False):
     shape = layers.kernel_shape(
         kernel_size, in_features, out_features, feature_group_count,
         transpose_kernel)
@@ -110,6 +116,7 @@ class ConvTranspose(nnx.ConvTranspose):
     self.output_padding = output_padding
     self.method = method
     self.equal_phases = equal_phases
+    self.use_consistent_padding = use_consistent_padding
 
   def __call__(self, inputs: jax.Array, *,
                output_size: int | Sequence[int] | None = None) -> jax.Array:
@@ -127,6 +134,19 @@ class ConvTranspose(nnx.ConvTranspose):
     """
     return layers.conv_transpose(
         self, inputs, *_parameters(self), _promote(self), output_size)
+
+  def fold(self) -> None:
+    """Makes the equalized kernel the parameter, and ends `equal_phases`.
+
+    The layer computes the same values as before, without the work of making its
+    phases equal in each call. Training may bring a grid back from here on.
+
+    Where inputs are of a wider dtype than the parameter, and so was the kernel
+    that was made equal, results differ by the rounding to the parameter's.
+    """
+    kernel, _ = _parameters(self)
+    self.kernel[...] = layers.fold(self, kernel, _promote(self))
+    self.equal_phases = False
 
 
 class _Upsampler(nnx.Module):
@@ -190,7 +210,7 @@ class ResizeConv(_Upsampler):
     kernel_size: taps, one number for each spatial axis; an int is one axis.
     scale: factor, one int or one for each axis.
     method: of the interpolation, 'nearest', 'bilinear' or 'bicubic'.
-    **options: the keyword arguments of `SubPixelConv`. The padding is that of
+    **options: those of `SubPixelConv`, but `mode`. The padding is that of
       the convolution on the fine grid, the kernel [*K, I / groups, O].
 
   Raises:
@@ -221,8 +241,8 @@ class ResizeConv(_Upsampler):
 class SubPixelConv(_Upsampler):
   """Convolves, then shuffles: `tconv.sub_pixel_conv` with a bias.
 
-  With `tconv.initializers.icnr(scale)` as `kernel_init` it starts without a
-  checkerboard.
+  With `tconv.initializers.icnr(scale)` as `kernel_init`, given the same `mode`,
+  it starts without a checkerboard.
 
     layer = tconv.nnx.SubPixelConv(3, 4, (3, 3), 2, rngs=nnx.Rngs(0))
     x = layer(jnp.ones((1, 8, 8, 3)))  # [1, 16, 16, 4]
@@ -245,10 +265,18 @@ class SubPixelConv(_Upsampler):
     rngs: for the initializers.
     kernel_metadata: of the kernel's `nnx.Param`.
     bias_metadata: of the bias's.
+    mode: order of the channels before the shuffle, 'DCR' or 'CRD' (that of
+      PyTorch's `PixelShuffle`), as in `tconv.depth_to_space`.
 
   Raises:
     ValueError: `feature_group_count` does not divide the channels.
   """
+
+  def __init__(self, in_features: int, out_features: int,
+               kernel_size: int | Sequence[int], scale: int | Sequence[int],
+               *, mode: str = 'DCR', **options: Any):
+    super().__init__(in_features, out_features, kernel_size, scale, **options)
+    self.mode = mode
 
   def _conv_features(self) -> int:
     return layers.shuffled_features(

@@ -10,7 +10,6 @@ into one layout; `trilinear` does the rest.
 from collections.abc import Sequence
 import functools
 
-import chex
 import jax
 from jax import lax
 from jax.experimental import sparse as jsparse
@@ -18,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tconv import arguments
+from tconv import arrays
 from tconv import geometry as geometry_lib
 from tconv import trilinear
 from tconv.forms import matrix as matrix_form
@@ -59,20 +59,18 @@ def conv(
     preferred_element_type: dtype to accumulate in and to return; by default the
       result has the dtype of `inputs`. Half types accumulate in float32.
     method: the form that computes it, one of 'auto', 'matrix', 'vjp', 'lax',
-      'zero_insertion', 'polyphase', 'overlap_add'. Derivatives are always
-      computed by 'auto'.
+      'zero_insertion', 'polyphase', 'overlap_add', 'taps'. Derivatives are
+      always computed by 'auto'.
 
   Returns:
     [N, *coarse, O] array.
 
   Raises:
     ValueError: an argument is illegal; the message names it.
-    AssertionError: the ranks do not fit.
   """
   inputs, kernel, to_result = arguments.image_and_kernel(
-      inputs, kernel, dimension_numbers)
+      inputs, kernel, dimension_numbers, feature_group_count)
   options = arguments.options(inputs, precision, preferred_element_type, method)
-  arguments.check_channels(feature_group_count, kernel, fine=inputs.shape[-1])
   inputs, geometry = arguments.fine_side(
       inputs, kernel.shape[:-2], strides, padding, kernel_dilation,
       feature_group_count)
@@ -146,7 +144,6 @@ def conv_transpose(
 
   Raises:
     ValueError: an argument is illegal; the message names it.
-    AssertionError: the ranks do not fit.
 
   References:
     Zeiler et al., `Deconvolutional networks
@@ -155,9 +152,8 @@ def conv_transpose(
     <https://arxiv.org/abs/1603.07285>`_, 2016, section 4.
   """
   inputs, kernel, to_result = arguments.image_and_kernel(
-      inputs, kernel, dimension_numbers)
+      inputs, kernel, dimension_numbers, feature_group_count, transposed=True)
   options = arguments.options(inputs, precision, preferred_element_type, method)
-  arguments.check_channels(feature_group_count, kernel, coarse=inputs.shape[-1])
   kernel_size = kernel.shape[:-2]
   num_axes = len(kernel_size)
   strides = geometry_lib.per_axis('strides', strides, num_axes, 1)
@@ -223,13 +219,15 @@ def conv_kernel_grad(
 
   Raises:
     ValueError: an argument is illegal; the message names it.
-    AssertionError: the ranks do not fit.
   """
-  inputs = arguments.checked('inputs', inputs)
+  inputs = arguments.checked('inputs', inputs, '[N, *size, C]')
+  arrays.check_batch('inputs', inputs, 'kernel_size', kernel_size)
+  cotangents = arguments.checked('cotangents', cotangents, '[N, *coarse, O]')
+  arguments.check_ranks('inputs', inputs, 'cotangents', cotangents)
+  arguments.check_dtype('cotangents', cotangents, 'inputs', inputs)
   to_inputs, to_kernel, to_cotangents = arguments.layouts(
       inputs, dimension_numbers)
   inputs = inputs.transpose(to_inputs)
-  cotangents = arguments.checked('cotangents', cotangents, like=inputs)
   cotangents = cotangents.transpose(to_cotangents)
   options = arguments.options(inputs, precision, preferred_element_type, method)
   kernel_size = geometry_lib.per_axis(
@@ -278,14 +276,12 @@ def conv_matrix(
 
   Raises:
     ValueError: an argument is illegal; the message names it.
-    AssertionError: the rank does not fit.
   """
-  kernel = arguments.checked('kernel', kernel)
-  chex.assert_rank(kernel, {2, 3, 4, 5},
-                   custom_message=arguments.RANKS.format('kernel'))
+  kernel = arguments.checked(
+      'kernel', kernel, '[*K, C / feature_group_count, O]')
   num_axes = kernel.ndim - 2
   fine_size = geometry_lib.per_axis('input_size', input_size, num_axes, 1)
-  arguments.check_channels(feature_group_count, kernel)
+  arguments.check_kernel(feature_group_count, kernel)
   channels = kernel.shape[-2] * feature_group_count
   # Wrapping around is a matrix too: wrapped position -> its source.
   position = np.arange(np.prod(fine_size, dtype=int) * channels).reshape(

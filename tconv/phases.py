@@ -33,12 +33,13 @@ References:
 from collections.abc import Callable
 from collections.abc import Sequence
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tconv import arrays
 from tconv import geometry
+from tconv import rounding
 from tconv import sharding
 
 
@@ -81,7 +82,6 @@ def phase_gains(kernel: jax.Array, strides: int | Sequence[int], *,
 
   Raises:
     ValueError: an argument is illegal.
-    AssertionError: the rank does not fit.
   """
   kernel = _checked(kernel)
   strides, phases = _phases(kernel.shape[:-2], strides, kernel_dilation)
@@ -116,10 +116,9 @@ def phase_nonuniformity(kernel: jax.Array, strides: int | Sequence[int],
 
   Raises:
     ValueError: an argument is illegal.
-    AssertionError: the rank does not fit.
   """
   kernel = _checked(kernel)
-  wide = jnp.promote_types(kernel.dtype, jnp.float32)  # Squares fit into it.
+  wide = _wide(kernel.dtype)  # Squares fit into it.
   gains = phase_gains(
       kernel.astype(wide), strides, kernel_dilation=kernel_dilation)
   if means is not None:
@@ -148,10 +147,11 @@ def phase_variance(kernel: jax.Array, strides: int | Sequence[int], *,
 
   Raises:
     ValueError: an argument is illegal.
-    AssertionError: the rank does not fit.
   """
-  return phase_gains(_checked(kernel)**2, strides,
-                     kernel_dilation=kernel_dilation)
+  kernel = _checked(kernel)
+  squares = kernel.astype(_wide(kernel.dtype))**2
+  return phase_gains(squares, strides, kernel_dilation=kernel_dilation
+                     ).astype(kernel.dtype)
 
 
 def frequency_response(kernel: jax.Array, size: int | Sequence[int], *,
@@ -170,14 +170,13 @@ def frequency_response(kernel: jax.Array, size: int | Sequence[int], *,
 
   Raises:
     ValueError: an argument is illegal.
-    AssertionError: the rank does not fit.
   """
   kernel = _checked(kernel)
   size = geometry.per_axis('size', size, kernel.ndim - 2, 1)
   _, positions = _phases(kernel.shape[:-2], size, kernel_dilation)
   # exp is periodic: taps a multiple of size apart weigh the same.
   wrapped = _wrap(kernel, size, positions)
-  wrapped = wrapped.astype(jnp.promote_types(kernel.dtype, jnp.float32))
+  wrapped = wrapped.astype(_wide(kernel.dtype))
   return jnp.fft.fftn(wrapped, axes=tuple(range(kernel.ndim - 2)))
 
 
@@ -187,9 +186,17 @@ def equalize_phases(kernel: jax.Array, strides: int | Sequence[int], *,
 
   Nearest by least squares among those with equal phase gains and the same sum,
   for each pair of channels: (g_a - mean_a g_a) / n_a is taken off each of the
-  n_a taps of phase a. Linear in the kernel and idempotent. A layer that applies
-  it to its parameter cannot paint these lines whatever it learns, and costs
-  nothing once it is trained, when the result is kept in the parameter's place.
+  n_a taps of phase a. Linear in the kernel and idempotent, up to rounding. A
+  layer that applies it to its parameter cannot paint these lines whatever it
+  learns, and costs nothing once it is trained, when the result is kept in the
+  parameter's place (`fold` of the layers).
+
+  Rounding limits how equal the gains are. In float32 they differ by about 1e-7
+  of the sum of the taps' magnitudes. In float16 and bfloat16 they do not differ
+  at all (for up to 64 taps in each phase): the taps are rounded so that their
+  sums are the same. A kernel that is rounded to these types after it was made
+  equal, tap by tap, has a grid again; so make it equal after the conversion, as
+  the layers do.
 
   Args:
     kernel: [*K, C / groups, O] array.
@@ -202,7 +209,6 @@ def equalize_phases(kernel: jax.Array, strides: int | Sequence[int], *,
   Raises:
     ValueError: an argument is illegal, or some phase has no taps, and so always
       the gain 0.
-    AssertionError: the rank does not fit.
   """
   kernel = _checked(kernel)
   kernel_size = kernel.shape[:-2]
@@ -214,12 +220,24 @@ def equalize_phases(kernel: jax.Array, strides: int | Sequence[int], *,
         f'none on phase {empty} with kernel_size {kernel_size}, strides '
         f'{strides} and kernel_dilation {kernel_dilation}.')
   strides, phases = _phases(kernel_size, strides, kernel_dilation)
-  gains = _wrap(kernel, strides, phases)
-  excess = gains - gains.mean(tuple(range(gains.ndim - 2)), keepdims=True)
-  excess /= jnp.asarray(counts, kernel.dtype)[..., None, None]
+  wide = kernel.astype(_wide(kernel.dtype))
+  gains = _wrap(wide, strides, phases)
+  mean = gains.mean(tuple(range(gains.ndim - 2)), keepdims=True)
+  excess = (gains - mean) / jnp.asarray(counts, wide.dtype)[..., None, None]
+
+  def equalize(wide, excess, mean):
+    equal = wide - excess[np.ix_(*phases)]
+    if wide.dtype == kernel.dtype:
+      return equal
+    number = np.ravel_multi_index(
+        np.meshgrid(*phases, indexing='ij'), strides).ravel()
+    return rounding.round_equal(
+        equal.reshape(-1, *kernel.shape[-2:]),
+        mean.reshape(1, 1, *kernel.shape[-2:]), number, kernel.dtype
+        ).reshape(kernel.shape)
+
   return sharding.automatic(
-      lambda kernel, excess: kernel - excess[np.ix_(*phases)],
-      jax.typeof(kernel).sharding.spec, kernel, excess)
+      equalize, jax.typeof(kernel).sharding.spec, wide, excess, mean)
 
 
 def checkerboard_penalty(kernel: jax.Array, strides: int | Sequence[int], *,
@@ -236,10 +254,11 @@ def checkerboard_penalty(kernel: jax.Array, strides: int | Sequence[int], *,
 
   Raises:
     ValueError: an argument is illegal.
-    AssertionError: the rank does not fit.
   """
-  gains = phase_gains(kernel, strides, kernel_dilation=kernel_dilation)
-  return gains.var(tuple(range(gains.ndim - 2))).sum()
+  kernel = _checked(kernel)
+  gains = phase_gains(kernel.astype(_wide(kernel.dtype)), strides,
+                      kernel_dilation=kernel_dilation)
+  return gains.var(tuple(range(gains.ndim - 2))).sum().astype(kernel.dtype)
 
 
 def equivalent_kernel(upsampler: Callable[[jax.Array], jax.Array],
@@ -288,13 +307,16 @@ def equivalent_kernel(upsampler: Callable[[jax.Array], jax.Array],
 
 def _checked(kernel) -> jax.Array:
   """Reads an array, or the parameter of a layer."""
-  kernel = jnp.asarray(kernel)
-  chex.assert_rank(kernel, {3, 4, 5}, custom_message=(
-      'kernel must be [*K, C / groups, O] with one to three spatial axes.'))
+  kernel = arrays.read('kernel', kernel, (3, 4, 5), '[*K, C / groups, O]')
   if not jnp.issubdtype(kernel.dtype, jnp.floating):
     raise ValueError(
         f'kernel must be of a floating dtype; got {kernel.dtype}.')
   return kernel
+
+
+def _wide(dtype: np.dtype) -> np.dtype:
+  """The dtype to compute in; `jnp.promote_types` may be told to be strict."""
+  return np.dtype('float64' if dtype == 'float64' else 'float32')
 
 
 def _phases(kernel_size: geometry.Size, strides, kernel_dilation
@@ -310,7 +332,7 @@ def _phases(kernel_size: geometry.Size, strides, kernel_dilation
 def _wrap(kernel: jax.Array, size: geometry.Size,
           positions: Sequence[np.ndarray]) -> jax.Array:
   """[*size, C, O] sums of the taps that share a position."""
-  wide = jnp.promote_types(kernel.dtype, jnp.float32)
+  wide = _wide(kernel.dtype)
 
   def wrap(kernel):
     wrapped = jnp.zeros((*size, *kernel.shape[-2:]), wide)

@@ -86,8 +86,11 @@ class Recording:
     lhs, rhs = map(list, self.contraction.shapes)
     times = ', '.join(f'{form} {ms:.3g}' for form, ms in sorted(
         self.milliseconds.items(), key=lambda item: item[1]))
-    return (f'{self.contraction.operation} {lhs} {rhs}: {self.form} (rule: '
-            f'{self.rule}); ms: {times}; {self.file}')
+    geometry = self.contraction.geometry
+    return (f'{self.contraction.operation} {lhs} {rhs}, strides '
+            f'{list(geometry.strides)}, feature_group_count '
+            f'{geometry.feature_group_count}: {self.form} (rule: {self.rule}); '
+            f'ms: {times}; {self.file}')
 
 
 def form(contraction: Contraction, platform: str) -> str | None:

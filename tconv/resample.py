@@ -9,12 +9,13 @@ from collections.abc import Sequence
 import functools
 import math
 
-import chex
 import jax
 from jax import lax
 import jax.numpy as jnp
 import numpy as np
 
+from tconv import arguments
+from tconv import arrays
 from tconv import geometry
 from tconv import operations
 from tconv import sharding
@@ -93,7 +94,6 @@ def upsample(inputs: jax.Array, scale: int | Sequence[int], *,
 
   Raises:
     ValueError: `scale` or `method` is illegal.
-    AssertionError: the rank does not fit.
 
   References:
     Keys, `Cubic convolution interpolation for digital image processing
@@ -122,25 +122,35 @@ def _upsample_axis(x: jax.Array, axis: int, scale: int,
 
 
 @sharding.keeping_batch
-def depth_to_space(inputs: jax.Array,
-                   block_size: int | Sequence[int]) -> jax.Array:
+def depth_to_space(inputs: jax.Array, block_size: int | Sequence[int], *,
+                   mode: str = 'DCR') -> jax.Array:
   """Moves channels into blocks of the spatial grid (pixel shuffle).
 
-  The block's offset is the outer part of the channel axis, as in TensorFlow:
-  channel (a * block + b) * C + c of a pixel becomes channel c at offset (a, b)
-  of its block. (PyTorch has c outermost.)
+  There are two orders of the channels, which `mode` names as ONNX does. What
+  becomes channel c at offset (a, b) of a block is, of the pixel's channels,
+
+    'DCR', as in TensorFlow: (a * block + b) * C + c
+    'CRD', as PyTorch's PixelShuffle: (c * block + a) * block + b
+
+  The other order gives an image of the same shape with wrong colours and
+  details: nothing but a comparison of values finds the mistake.
 
   Args:
     inputs: [N, *size, prod(block_size) * C] array.
     block_size: one int, or one for each axis.
+    mode: order of the channels, 'DCR' or 'CRD'.
 
   Returns:
     [N, *(size * block_size), C] array.
 
   Raises:
-    ValueError: `block_size` is illegal or does not fit the channels.
-    AssertionError: the rank does not fit.
+    ValueError: `mode` or `block_size` is illegal, or does not fit the channels.
+
+  References:
+    ONNX, `DepthToSpace
+    <https://onnx.ai/onnx/operators/onnx__DepthToSpace.html>`_, opset 13, 2020.
   """
+  _check_mode(mode)
   inputs, blocks = _image(inputs, 'block_size', block_size)
   batch, *size, depth = inputs.shape
   n = len(blocks)
@@ -148,28 +158,35 @@ def depth_to_space(inputs: jax.Array,
     raise ValueError(
         'inputs must have a number of channels divisible by '
         f'{math.prod(blocks)} = prod(block_size); got {depth}.')
-  x = inputs.reshape(batch, *size, *blocks, depth // math.prod(blocks))
+  channels = depth // math.prod(blocks)
+  if mode == 'DCR':
+    x = inputs.reshape(batch, *size, *blocks, channels)
+  else:
+    x = inputs.reshape(batch, *size, channels, *blocks)
+    x = jnp.moveaxis(x, n + 1, -1)
   pairs = (axis for i in range(1, n + 1) for axis in (i, n + i))
   x = x.transpose(0, *pairs, 2 * n + 1)
   return x.reshape(batch, *(s * b for s, b in zip(size, blocks)), x.shape[-1])
 
 
 @sharding.keeping_batch
-def space_to_depth(inputs: jax.Array,
-                   block_size: int | Sequence[int]) -> jax.Array:
+def space_to_depth(inputs: jax.Array, block_size: int | Sequence[int], *,
+                   mode: str = 'DCR') -> jax.Array:
   """Moves blocks of the spatial grid into channels; undoes `depth_to_space`.
 
   Args:
     inputs: [N, *size, C] array.
     block_size: one int, or one for each axis.
+    mode: order of the channels, as in `depth_to_space`: 'DCR', or 'CRD' for
+      that of PyTorch's `PixelUnshuffle`.
 
   Returns:
     [N, *(size / block_size), prod(block_size) * C] array.
 
   Raises:
-    ValueError: `block_size` is illegal or does not divide the size.
-    AssertionError: the rank does not fit.
+    ValueError: `mode` or `block_size` is illegal, or does not divide the size.
   """
+  _check_mode(mode)
   inputs, blocks = _image(inputs, 'block_size', block_size)
   batch, *size, channels = inputs.shape
   n = len(blocks)
@@ -181,6 +198,8 @@ def space_to_depth(inputs: jax.Array,
   x = inputs.reshape(
       batch, *(v for pair in zip(coarse, blocks) for v in pair), channels)
   x = x.transpose(0, *range(1, 2 * n, 2), *range(2, 2 * n + 1, 2), 2 * n + 1)
+  if mode == 'CRD':
+    x = jnp.moveaxis(x, -1, n + 1)
   return x.reshape(batch, *coarse, math.prod(blocks) * channels)
 
 
@@ -206,12 +225,14 @@ def resize_conv(inputs: jax.Array, kernel: jax.Array,
 
   Raises:
     ValueError: an argument is illegal; the message names it.
-    AssertionError: the ranks do not fit.
 
   References:
     Odena, Dumoulin and Olah, `Deconvolution and checkerboard artifacts
     <https://doi.org/10.23915/distill.00003>`_, 2016.
   """
+  inputs, kernel, _ = arguments.image_and_kernel(  # Before sizes change.
+      inputs, kernel, None, feature_group_count)
+  scale = geometry.per_axis('scale', scale, inputs.ndim - 2, 1)
   return operations.conv(
       upsample(inputs, scale, method=method), kernel, 1, padding,
       feature_group_count=feature_group_count, precision=precision)
@@ -220,6 +241,7 @@ def resize_conv(inputs: jax.Array, kernel: jax.Array,
 def sub_pixel_conv(inputs: jax.Array, kernel: jax.Array,
                    scale: int | Sequence[int],
                    padding: geometry.Padding = 'SAME', *,
+                   mode: str = 'DCR',
                    feature_group_count: int = 1,
                    precision: lax.PrecisionLike = None) -> jax.Array:
   """Convolves to prod(scale) times the channels, then shuffles them into space.
@@ -227,9 +249,11 @@ def sub_pixel_conv(inputs: jax.Array, kernel: jax.Array,
   Args:
     inputs: [N, *size, I] array of floats.
     kernel: [*K, I / feature_group_count, prod(scale) * C] array of the same
-      dtype, its last axis in the order of `depth_to_space`.
+      dtype, its last axis in the order of `mode`.
     scale: factor, one int or one for each axis.
     padding: of the convolution on the coarse grid, as in `tconv.conv`.
+    mode: order of the channels, 'DCR' or 'CRD' (that of PyTorch's
+      `PixelShuffle`), as in `depth_to_space`.
     feature_group_count: as in `tconv.conv`.
     precision: as in `tconv.conv`.
 
@@ -238,17 +262,17 @@ def sub_pixel_conv(inputs: jax.Array, kernel: jax.Array,
 
   Raises:
     ValueError: an argument is illegal; the message names it.
-    AssertionError: the ranks do not fit.
 
   References:
     Shi et al., `Real-time single image and video super-resolution using an
     efficient sub-pixel convolutional neural network
     <https://arxiv.org/abs/1609.05158>`_, 2016.
   """
-  return depth_to_space(
-      operations.conv(inputs, kernel, 1, padding,
-                      feature_group_count=feature_group_count,
-                      precision=precision), scale)
+  result = operations.conv(
+      inputs, kernel, 1, padding, feature_group_count=feature_group_count,
+      precision=precision)
+  scale = geometry.per_axis('scale', scale, result.ndim - 2, 1)
+  return depth_to_space(result, scale, mode=mode)
 
 
 @sharding.keeping_batch
@@ -271,7 +295,6 @@ def zero_order_hold(inputs: jax.Array,
 
   Raises:
     ValueError: `scale` is illegal, or the dtype of `inputs`.
-    AssertionError: the rank does not fit.
 
   References:
     Kinoshita and Kiya, `Fixed smooth convolutional layer for avoiding
@@ -293,9 +316,13 @@ def zero_order_hold(inputs: jax.Array,
   return total
 
 
+def _check_mode(mode: str) -> None:
+  if mode not in ('DCR', 'CRD'):
+    raise ValueError(f"mode must be 'DCR' or 'CRD'; got {mode!r}.")
+
+
 def _image(inputs, name, factors) -> tuple[jax.Array, geometry.Size]:
   """Checks the rank of an image and reads a factor for each of its axes."""
-  chex.assert_rank(inputs, {3, 4, 5}, custom_message=(
-      'inputs must be [N, *size, C] with one to three spatial axes.'))
-  return jnp.asarray(inputs), geometry.per_axis(
-      name, factors, jnp.ndim(inputs) - 2, 1)
+  inputs = arrays.read('inputs', inputs, (3, 4, 5), '[N, *size, C]')
+  arrays.check_batch('inputs', inputs, name, factors)
+  return inputs, geometry.per_axis(name, factors, inputs.ndim - 2, 1)

@@ -53,7 +53,7 @@ BY_HAND = (
 # An argument, and what Keras refuses for it. The others are 1-D and legal.
 ILLEGAL = (
     ('inputs', np.ones((5, 4), 'f')), ('inputs', 'image'), ('inputs', None),
-    ('kernel', np.ones((3, 4), 'f')), ('kernel', np.ones((3, 3, 3, 4), 'f')),
+    ('kernel', np.ones((3, 4), 'f')), ('kernel', np.ones((3,) * 6, 'f')),
     ('kernel', np.ones((3, 4, 3), 'f')), ('kernel', np.ones((3, 3, 4), 'e')),
     ('kernel', np.ones((0, 3, 4), 'f')), ('kernel', None),
     *((name, value) for name in ('strides', 'dilation_rate') for value in (
@@ -242,6 +242,14 @@ class ArgumentsTest(parameterized.TestCase):
 
 
 class KernelTest(parameterized.TestCase):
+
+  @parameterized.parameters(1, 2, 3)
+  def test_and_back(self, num_axes):
+    w = integers(1, (3, 2, 1)[:num_axes] + (4, 5))
+    np.testing.assert_array_equal(
+        dialects.kernel_to_keras(dialects.kernel_from_keras(w)), w)
+    with self.assertRaisesRegex(ValueError, '^kernel must have 3 to 5 axes'):
+      dialects.kernel_to_keras(np.ones((3, 4), 'f'))
 
   @parameterized.parameters(1, 2, 3)
   def test_serves_tconv(self, num_axes):

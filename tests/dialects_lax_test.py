@@ -12,7 +12,6 @@ import numpy as np
 
 import tconv
 from tconv.dialects import lax as dialect
-from tconv.forms import layout
 from tests.references import integers
 
 SIZE = (5, 4, 3)
@@ -220,14 +219,17 @@ class KernelTest(parameterized.TestCase):
         tconv.conv_transpose(y, kernel, 2, 'VALID', feature_group_count=groups),
         grouped(y, w, (2, 2), 'VALID', (1, 1), transpose, groups))
 
-  def test_its_inverse(self):
+  @parameterized.product(transpose=[False, True], groups=[1, 2])
+  def test_kernel_to_flax(self, transpose, groups):
     kernel = integers(0, (3, 2, 3, 4))
-    back = layout.flip(layout.swap_channels(
-        dialect.kernel_from_flax(kernel, feature_group_count=2), 2))
+    back = dialect.kernel_to_flax(
+        dialect.kernel_from_flax(
+            kernel, transpose, feature_group_count=groups),
+        transpose, feature_group_count=groups)
     np.testing.assert_array_equal(back, kernel)
 
   @parameterized.parameters(
-      (np.ones(3, 'f'), 1, 'kernel must have 2 or 3 or 4 or 5 axes'),
+      (np.ones(3, 'f'), 1, 'kernel must have 2 to 5 axes'),
       (np.ones((3, 2, 3), 'f'), 2, 'kernel .*divisible by .*2; got 3'),
       (np.ones((3, 2, 3), 'f'), 0, 'feature_group_count .*got 0'),
       (np.ones((3, 2, 3), int), 1, 'kernel must be of a floating'))
@@ -239,8 +241,8 @@ class KernelTest(parameterized.TestCase):
 Y, W = arrays((3, 2))
 # Arguments that differ from a legal call, and what the error must say.
 ERRORS = (
-    (dict(lhs=Y[0]), 'rhs must have 3 axes'),
-    (dict(lhs=Y[0, 0, 0]), 'lhs must have 2 or 3 or 4 or 5 axes'),
+    (dict(lhs=Y[0]), r'lhs must have a batch .*pass lhs\[None\]'),
+    (dict(lhs=Y[0, 0, 0]), 'lhs must have 2 to 5 axes'),
     (dict(lhs=Y.astype(int)), 'lhs must be of a floating'),
     (dict(rhs=W.astype('float16')), 'rhs must be of dtype float32'),
     (dict(rhs=W[:, :, :1]), 'lhs must have as many .*reads, 1; got 2'),

@@ -195,8 +195,29 @@ class SpecificationTest(parameterized.TestCase):
     kernel = dialect.kernel_from_onnx(w)
     self.assertEqual(kernel.shape, (3, 4, 2, 6))
     np.testing.assert_array_equal(kernel[2, 1, 0], w[:, 0, 2, 1])
-    with self.assertRaisesRegex(ValueError, '^weight must have 3 or 4 or 5'):
+    with self.assertRaisesRegex(ValueError, '^weight must have 3 to 5'):
       dialect.kernel_from_onnx(w[0, 0])
+
+  def test_the_kernel_goes_back(self):
+    w = integers(0, (6, 2, 3, 4))
+    np.testing.assert_array_equal(
+        dialect.kernel_to_onnx(dialect.kernel_from_onnx(w)), w)
+    with self.assertRaisesRegex(ValueError, '^kernel must have 3 to 5'):
+      dialect.kernel_to_onnx(w[0, 0])
+
+  @parameterized.parameters(*dialect.AUTO_PADS)
+  def test_bytes_as_of_the_onnx_package(self, auto_pad):
+    x, w = integers(0, (1, 2, 3)), integers(1, (2, 1, 4))
+    attribute = auto_pad.encode()
+    if onnx is not None:
+      attribute = onnx.helper.get_attribute_value(
+          onnx.helper.make_attribute('auto_pad', auto_pad))
+      self.assertIsInstance(attribute, bytes)
+    up = lambda name: dialect.onnx_conv_transpose(
+        x, w, strides=[2], auto_pad=name)
+    np.testing.assert_array_equal(up(attribute), up(auto_pad))
+    with self.assertRaisesRegex(ValueError, "auto_pad must be .*got 'HALF'"):
+      up(b'HALF')
 
   def test_derivatives(self):
     x, w, b = (integers(seed, shape) for seed, shape in enumerate(
@@ -361,8 +382,8 @@ def spoil(rng, arrays, attributes):
     choices += [('pads', [20] * 2 * n)]
   x, w, b = arrays
   choices += [
-      ('X', x[(..., *[0] * n)]), ('X', x.astype(int)),
-      ('W', w[..., 0]), ('W', w[..., None]), ('W', w.astype('float16')),
+      ('X', x[(..., *[0] * n)]), ('X', x[0]), ('X', x.astype(int)),
+      ('W', w[..., 0]), ('W', w.astype('float16')),
       ('W', np.concatenate([w, w[:1]])), ('B', np.append(b, b[:1])),
       ('B', b[:, None]), ('B', b.astype('float16'))]
   return choices[rng.integers(len(choices))]
@@ -390,7 +411,7 @@ class ErrorsTest(parameterized.TestCase):
 
   @parameterized.parameters(
       (dict(X=[[[1, 'x']]]), 'X must be an array'),
-      (dict(X=np.ones((1,) * 6, 'f')), 'X must have 3 or 4 or 5 axes; got'),
+      (dict(X=np.ones((1,) * 6, 'f')), 'X must have 3 to 5 axes; got'),
       (dict(strides=[]), r'strides must .* 1 of them; got \[\]'),
       (dict(W=np.ones((1, 1, 0), 'f')), 'kernel_shape must .*>= 1.*got .0,'),
       (dict(X=np.ones((1, 1, 0), 'f'), auto_pad='SAME_UPPER'),

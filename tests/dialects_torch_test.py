@@ -280,6 +280,14 @@ class KernelTest(parameterized.TestCase):
                              feature_group_count=2),
         last(dialects.torch_conv_transpose(x, w, None, 2, 1, 1, 2)))
 
+  @parameterized.parameters(1, 2, 3)
+  def test_and_back(self, num_axes):
+    w = integers(0, (4, 2, 3, 5, 2)[:num_axes + 2])
+    np.testing.assert_array_equal(
+        dialects.kernel_to_torch(dialects.kernel_from_torch(w)), w)
+    with self.assertRaisesRegex(ValueError, '^kernel must have 3 to 5 axes'):
+      dialects.kernel_to_torch(np.ones((3, 4), 'f'))
+
   def test_of_an_ordinary_convolution(self):
     x, w = integers(0, (2, 4, 6, 5)), integers(1, (6, 2, 3, 2))  # NCHW, OIHW.
     expected = lax.conv_general_dilated(

@@ -101,7 +101,7 @@ class ArgumentsTest(absltest.TestCase):
         with soon(), warnings.catch_warnings():
           warnings.simplefilter('ignore')
           jax.eval_shape(lambda a, call=call: call(**a), arrays)
-      except (ValueError, AssertionError) as error:
+      except ValueError as error:
         self.assertNotIn('takes more than', str(error), (function, arguments))
         refused += 1
       except Exception as error:

@@ -3,6 +3,7 @@
 import ast
 import inspect
 import pathlib
+import pydoc
 import re
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from absl.testing import parameterized
 
 import tconv
 from tconv import dialects
+from tconv import dispatch
 from tconv import initializers
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -19,7 +21,7 @@ MODULES = sorted((ROOT / 'tconv').rglob('*.py'))
 
 # What a module may import, lowest first: only what stands in an earlier row.
 ORDER = (
-    ('tconv.geometry', 'tconv.sharding'),
+    ('tconv.geometry', 'tconv.sharding', 'tconv.arrays'),
     ('tconv.windows',),  # Of any function, and of no operation here.
     ('tconv.forms.layout', 'tconv.forms.patches', 'tconv.forms.rows'),
     ('tconv.forms.matrix', 'tconv.forms.vjp', 'tconv.forms.lax',
@@ -36,7 +38,8 @@ ORDER = (
 )
 # These measure kernels and images, and know nothing of how they are made.
 MEASURES = (
-    ('tconv.geometry', 'tconv.sharding'),
+    ('tconv.geometry', 'tconv.sharding', 'tconv.arrays'),
+    ('tconv.rounding',),
     ('tconv.phases', 'tconv.spectrum.images', 'tconv.initializers'),
     ('tconv.spectrum.grid', 'tconv.spectrum.lines', 'tconv.spectrum.radial'),
     ('tconv.spectrum',),
@@ -104,9 +107,13 @@ class ImportsTest(parameterized.TestCase):
     subprocess.run(
         [sys.executable, '-c', """if True:
             import sys, tconv, tconv.dialects
-            assert 'flax' not in sys.modules
+            # Assertions of chex can be turned off: no argument is left to them.
+            assert not {'flax', 'chex'} & set(sys.modules)
             assert tconv.nnx.ConvTranspose and tconv.linen.ConvTranspose
-            assert {'nnx', 'linen', 'conv'} <= set(dir(tconv))
+            public = dir(tconv)
+            assert {'nnx', 'linen', 'conv'} <= set(public)
+            assert len(public) == len(set(public)), public
+            assert not {'importlib', 'types', 'operations'} & set(public)
             try:
               tconv.nothing
             except AttributeError as error:
@@ -142,6 +149,23 @@ class ReadmeTest(parameterized.TestCase):
 
 
 class InterfaceTest(parameterized.TestCase):
+
+  def test_help_names_all_that_is_public(self):
+    own = {f.__name__ for f in functions(tconv)}
+    self.assertEqual(set(tconv.__all__), own | {'dialects', 'initializers'})
+    summary, _, topics = tconv.__doc__.partition('\n')
+    self.assertEndsWith(summary, '.')
+    self.assertContainsSubset(
+        {*tconv.__all__, 'nnx', 'linen'}, set(re.findall(r'\w+', topics)))
+    self.assertIn('conv_transpose(inputs', pydoc.plain(pydoc.render_doc(tconv)))
+
+  def test_every_form_is_named(self):
+    for method in dispatch.METHODS:
+      self.assertIn(f"'{method}'", tconv.conv.__doc__)
+
+  def test_docstrings_refer_to_nothing_outside(self):
+    for function in FUNCTIONS:
+      self.assertNotRegex(function.__doc__, r'\b(said|see) above\b')
 
   def test_the_public_functions_are_found(self):
     self.assertContainsSubset(

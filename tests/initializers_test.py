@@ -9,9 +9,9 @@ from tconv import initializers
 
 class IcnrTest(parameterized.TestCase):
 
-  @parameterized.parameters((2,), ((3, 2),))
-  def test_starts_as_nearest_resize(self, scale):
-    init = initializers.icnr(scale)
+  @parameterized.product(scale=[2, (3, 2)], mode=['DCR', 'CRD'])
+  def test_starts_as_nearest_resize(self, scale, mode):
+    init = initializers.icnr(scale, mode=mode)
     blocks = int(np.prod(np.broadcast_to(scale, 2)))
     key = jax.random.key(0)
     kernel = init(key, (3, 3, 4, blocks * 5))
@@ -19,13 +19,15 @@ class IcnrTest(parameterized.TestCase):
     # Each pixel's block holds one value: that of the shared kernel.
     shared = jax.nn.initializers.lecun_normal()(key, (3, 3, 4, 5))
     np.testing.assert_allclose(
-        tconv.sub_pixel_conv(x, kernel, scale),
+        tconv.sub_pixel_conv(x, kernel, scale, mode=mode),
         tconv.upsample(tconv.conv(x, shared), scale, method='nearest'),
         atol=1e-5)
 
   def test_error(self):
     with self.assertRaisesRegex(ValueError, r'shape must end in .*= 4 .*6\)'):
       initializers.icnr(2)(jax.random.key(0), (3, 3, 1, 6))
+    with self.assertRaisesRegex(ValueError, "mode must .*got 'CDR'"):
+      initializers.icnr(2, mode='CDR')
 
 
 class ShapeTest(parameterized.TestCase):

@@ -6,12 +6,14 @@ from absl.testing import absltest
 from absl.testing import parameterized
 import chex
 from flax import linen as nn
+from flax import nnx
 import jax
 from jax import lax
 import jax.numpy as jnp
 import numpy as np
 
 import tconv
+from tconv import dialects
 from tconv import nnx as tconv_nnx
 from tests.layers_cases import FLAX
 from tests.layers_cases import IMAGES
@@ -153,17 +155,87 @@ class EqualPhasesTest(parameterized.TestCase):
       np.testing.assert_allclose(
           tconv.equalize_phases(gradient, 2), gradient, atol=1e-5 * size)
 
-  @parameterized.parameters(*KINDS)
-  def test_in_the_dtype_of_the_parameter(self, kind):
-    layer = Layer(OURS[kind], 'ConvTranspose', IMAGES, 3, (3, 3),
-                  strides=(2, 2), equal_phases=True, dtype='bfloat16')
-    plain = Layer(OURS[kind], 'ConvTranspose', IMAGES, 3, (3, 3),
-                  strides=(2, 2), dtype='bfloat16')
-    equalized = tconv.equalize_phases(layer.parameters['kernel'], 2)
-    self.assertEqual(equalized.dtype, 'float32')
+  @parameterized.product(kind=KINDS, dtype=['bfloat16', 'float16'])
+  def test_half_types_paint_no_grid(self, kind, dtype):
+    y = jnp.full((1, 4, 4, 4), 1 / 3)
+    layer = Layer(OURS[kind], 'ConvTranspose', y, 3, (3, 3), strides=(2, 2),
+                  equal_phases=True, dtype=dtype)
+    x = np.asarray(layer(layer.parameters, y), 'f')[:, 2:-2, 2:-2]
+    np.testing.assert_array_equal(x, np.broadcast_to(x[:, :1, :1], x.shape))
+
+
+class FoldTest(parameterized.TestCase):
+
+  @parameterized.product(
+      kind=KINDS, options=[
+          dict(kernel_size=(4, 5), kernel_dilation=(1, 2),
+               feature_group_count=2),
+          dict(kernel_size=(3, 4), dtype='bfloat16', transpose_kernel=True),
+          dict(kernel_size=(3, 4), param_dtype='bfloat16', dtype='float32')])
+  def test_values_stay(self, kind, options):
+    layer = Layer(OURS[kind], 'ConvTranspose', IMAGES, 4, strides=(2, 3),
+                  equal_phases=True, **options)
+    before = layer(layer.parameters, IMAGES)
+    if kind == 'nnx':
+      layer.layer.fold()
+      after, folded = layer.layer(IMAGES), layer.layer.kernel[...]
+      self.assertFalse(layer.layer.equal_phases)
+    else:
+      new, variables = layer.layer.fold(layer.state)
+      after = new.apply(variables, IMAGES)
+      folded = variables['params']['kernel']
+      self.assertFalse(new.equal_phases)
+      self.assertIs(variables['params']['bias'], layer.parameters['bias'])
+    self.assertEqual(folded.dtype, layer.parameters['kernel'].dtype)
+    self.assertGreater(float(jnp.abs(
+        folded - layer.parameters['kernel']).max()), .01)
+    if options.get('param_dtype'):  # Rounded to bfloat16: 2**-8 of each tap.
+      np.testing.assert_allclose(after, before, atol=.05)
+    else:
+      np.testing.assert_array_equal(after, before, strict=True)
+
+  def test_keeps_what_goes_with_a_parameter(self):
+    init = nn.with_partitioning(nn.initializers.normal(), (None, 'i', 'o'))
+    layer = OURS['linen'].ConvTranspose(
+        3, (3,), 2, kernel_init=init, equal_phases=True)
+    variables = layer.init(jax.random.key(0), IMAGES[0])
+    _, folded = layer.fold(variables)
+    self.assertEqual(folded['params']['kernel'].names, (None, 'i', 'o'))
+
+  def test_without_equal_phases_is_as_before(self):
+    layer = tconv_nnx.ConvTranspose(4, 3, (3,), 2, rngs=nnx.Rngs(0))
+    kernel = layer.kernel[...]
+    layer.fold()
+    np.testing.assert_array_equal(layer.kernel[...], kernel)
+
+
+class ConsistentPaddingTest(parameterized.TestCase):
+
+  @parameterized.product(
+      kind=KINDS, options=[
+          dict(padding=1), dict(padding=((0, 1), (2, 1)), kernel_dilation=2),
+          dict(padding=(1, 2), transpose_kernel=True, output_padding=1)])
+  def test_is_the_forward_convolutions(self, kind, options):
+    layer = Layer(OURS[kind], 'ConvTranspose', IMAGES, 3, (4, 3),
+                  strides=(2, 3), use_consistent_padding=True,
+                  use_bias=False, **options, **WHOLE)
+    kernel = dialects.kernel_from_flax(
+        layer.parameters['kernel'], options.get('transpose_kernel', False))
     np.testing.assert_array_equal(
         layer(layer.parameters, IMAGES),
-        plain(layer.parameters | {'kernel': equalized}, IMAGES), strict=True)
+        tconv.conv_transpose(
+            IMAGES, kernel, (2, 3), options['padding'],
+            output_padding=options.get('output_padding', 0),
+            kernel_dilation=options.get('kernel_dilation', 1)))
+
+  @parameterized.product(kind=KINDS, padding=['SAME', 'VALID', 'CIRCULAR'])
+  def test_names_are_as_before(self, kind, padding):
+    plain, consistent = (
+        Layer(OURS[kind], 'ConvTranspose', IMAGES, 3, (4, 3), strides=(2, 3),
+              padding=padding, use_consistent_padding=value, **WHOLE)
+        for value in (False, True))
+    np.testing.assert_array_equal(consistent(consistent.parameters, IMAGES),
+                                  plain(plain.parameters, IMAGES))
 
 
 class MethodTest(parameterized.TestCase):

@@ -124,7 +124,7 @@ class DropInTest(parameterized.TestCase):
     self.assertEqual(
         [(name, own.default) for name, own in ours[len(theirs):]],
         [('feature_group_count', 1), ('output_padding', 0), ('method', 'auto'),
-         ('equal_phases', False)])
+         ('equal_phases', False), ('use_consistent_padding', False)])
 
   def test_arguments_of_linen(self):
     theirs, ours = (
@@ -134,7 +134,7 @@ class DropInTest(parameterized.TestCase):
     self.assertEqual(
         ours[len(theirs):],
         [('feature_group_count', 1), ('output_padding', 0), ('method', 'auto'),
-         ('equal_phases', False)])
+         ('equal_phases', False), ('use_consistent_padding', False)])
 
   def test_is_one_of_flax(self):
     self.assertTrue(issubclass(tconv_nnx.ConvTranspose, nnx.ConvTranspose))
@@ -263,7 +263,7 @@ ERRORS = (
     (dict(strides=2, kernel_dilation=2, equal_phases=True),
      'kernel must have taps on every'),
     (dict(padding='CAUSAL'), "padding must be one of .*got 'CAUSAL'"),
-    (dict(padding='same'), "padding must be in capitals; got 'same'"),
+    (dict(padding='same'), "padding must be in capitals, 'SAME'; got 'same'"),
     (dict(padding=(1, 2, 3)), r'padding must be .*got \(1, 2, 3\)'),
     (dict(padding=-9), 'padding .*empty'),
     (dict(strides=(1, 2, 3)), 'strides must be'),

@@ -60,6 +60,14 @@ class UpsamplersTest(parameterized.TestCase):
         layer(layer.parameters, IMAGES), result + tconv.depth_to_space(
             jnp.broadcast_to(bias, (2, *coarse, features)), scale))
 
+  @parameterized.parameters(*KINDS)
+  def test_order_of_pytorch(self, kind):
+    layer = self.layer(kind, 'SubPixelConv', 2, (3, 2), 2, mode='CRD',
+                       use_bias=False)
+    np.testing.assert_array_equal(
+        layer(layer.parameters, IMAGES), tconv.sub_pixel_conv(
+            IMAGES, layer.parameters['kernel'], 2, mode='CRD'))
+
   @parameterized.product(kind=KINDS, name=UPSAMPLERS)
   def test_defaults(self, kind, name):
     layer = Layer(OURS[kind], name, IMAGES, 2, (3, 2), 2)

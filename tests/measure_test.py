@@ -115,6 +115,7 @@ class MeasureTest(parameterized.TestCase):
       self.assertIn(name, printed)
       self.assertIn(f'{injected:.3f}', printed)
     self.assertIn(f'period {period}', printed)
+    self.assertRegex(printed, r'level \(about 0 dB is none\) and\s+p-value')
     self.assertIn(f'Measured {2 * len(names)} of {2 * len(names)}', printed)
 
   def test_rows_say_what_is_in_the_file(self):

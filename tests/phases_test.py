@@ -1,6 +1,5 @@
 """The theorem of `tconv.phases`, and its exact values."""
 
-
 from absl.testing import absltest
 from absl.testing import parameterized
 import chex
@@ -10,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import tconv
+from tests.references import integers
 
 # kernel_size, strides, dilation, groups.
 CASES = (
@@ -244,8 +244,67 @@ class KernelTest(parameterized.TestCase):
 
   def test_rank_is_checked(self):
     for shape in ((3, 3), (3,) * 6):
-      with self.assertRaisesRegex(AssertionError, 'kernel must be'):
+      with self.assertRaisesRegex(ValueError, 'kernel must have 3 to 5'):
         tconv.phase_gains(jnp.ones(shape), 2)
+
+
+class HalfTypesTest(parameterized.TestCase):
+
+  @parameterized.product(
+      case=[((4, 4), dict(strides=2)), ((3, 5), dict(strides=(2, 3))),
+            ((9,), dict(strides=4)), ((16, 16), dict(strides=2)),
+            ((4, 5), dict(strides=(2, 3), kernel_dilation=(1, 2)))],
+      dtype=['bfloat16', 'float16'], scale=[1, 1e-3])
+  def test_gains_are_exactly_equal(self, case, dtype, scale):
+    kernel, options = case
+    w = jnp.asarray(scale * normal(*kernel, 3, 4), dtype)
+    equal = tconv.equalize_phases(w, **options)
+    self.assertEqual(equal.dtype, dtype)
+    exact = np.asarray(equal, np.float64)
+    with jax.enable_x64(True):
+      # In float64 these sums are exact.
+      gains = np.asarray(tconv.phase_gains(exact, **options))
+      nearest = np.asarray(tconv.equalize_phases(
+          np.asarray(w, np.float64), **options))
+    flat = gains.reshape(-1, *gains.shape[-2:])
+    np.testing.assert_array_equal(flat, np.broadcast_to(flat[:1], flat.shape))
+    # Half a unit in the last place for all but one tap of each phase, which
+    # makes up for the others, 63 of them at most.
+    error = np.linalg.norm(exact - nearest) / np.linalg.norm(nearest)
+    self.assertLess(error, 3 * float(jnp.finfo(dtype).eps))
+
+  def test_taps_of_zero(self):
+    w = jnp.zeros((4, 2, 2), 'bfloat16').at[0, 0, 0].set(1)
+    np.testing.assert_array_equal(
+        np.asarray(tconv.equalize_phases(w, 2), 'f')[:, :, 0].T,
+        [[.75, .25, -.25, .25], [0] * 4])
+
+  def test_gradient_is_that_of_float32(self):
+    w = jnp.asarray(integers(0, (4, 3, 2, 2)), 'float16')
+    weights = integers(1, w.shape)
+    gradient = lambda w: jax.grad(lambda w: (tconv.equalize_phases(
+        w, (2, 1)).astype('float32') * weights).sum())(w)
+    np.testing.assert_allclose(
+        gradient(w), gradient(w.astype('float32')), atol=2e-3)
+
+  @parameterized.parameters('bfloat16', 'float16')
+  def test_nothing_is_promoted(self, dtype):
+    w = jnp.asarray(normal(4, 3, 2, 2), dtype)
+    with jax.numpy_dtype_promotion('strict'):
+      for function in (tconv.phase_gains, tconv.phase_variance,
+                       tconv.equalize_phases, tconv.phase_nonuniformity,
+                       tconv.checkerboard_penalty):
+        self.assertEqual(function(w, (2, 1)).dtype, dtype)
+      self.assertEqual(tconv.frequency_response(w, 4).dtype, 'complex64')
+
+  def test_squares_are_taken_in_float32(self):
+    w = jnp.full((4, 4, 1, 1), 1e-4, 'float16')
+    # Of 4 taps each; float16 has steps of 6e-8 there.
+    np.testing.assert_allclose(tconv.phase_variance(w, 2), 4e-8, atol=3e-8)
+    np.testing.assert_allclose(tconv.phase_variance(w, 1), 1.6e-7, atol=3e-8)
+    uneven = w.at[::2].set(0)
+    self.assertGreater(
+        float(tconv.checkerboard_penalty(300 * uneven, 2)), 1e-4)
 
 
 class ShardingTest(parameterized.TestCase):

@@ -93,7 +93,7 @@ class ExamplesTest(parameterized.TestCase):
 class TablesTest(parameterized.TestCase):
 
   def test_all_rows_are_found(self):
-    self.assertLen(ROWS, 11)
+    self.assertLen(ROWS, 12)
 
   @parameterized.parameters(*ROWS)
   def test_row(self, theirs, ours):

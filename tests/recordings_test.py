@@ -213,8 +213,9 @@ class FileTest(RecordingsTest):
   def test_it_prints_as_one_line(self):
     line = str(recording())
     self.assertStartsWith(line, (
-        'conv_transpose [2, 3, 4, 5] [4, 4, 2, 5]: polyphase (rule: '
-        'overlap_add); ms: polyphase 1.5, overlap_add 2; '))
+        'conv_transpose [2, 3, 4, 5] [4, 4, 2, 5], strides [2, 2], '
+        'feature_group_count 1: polyphase (rule: overlap_add); '
+        'ms: polyphase 1.5, overlap_add 2; '))
     self.assertEndsWith(line, str(self.file))
 
   @parameterized.parameters(

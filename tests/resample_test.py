@@ -62,7 +62,7 @@ class UpsampleTest(chex.TestCase):
       tconv.upsample(x, 2, method='lanczos')
     with self.assertRaisesRegex(ValueError, r'scale must be .*got \(2,\)'):
       tconv.upsample(x, (2,))
-    with self.assertRaisesRegex(AssertionError, r'inputs must be \[N, \*size'):
+    with self.assertRaisesRegex(ValueError, r'inputs must have .*\[N, \*size'):
       tconv.upsample(x[0, 0], 2)
 
 
@@ -81,12 +81,38 @@ class DepthToSpaceTest(parameterized.TestCase):
             up[(slice(None), *at)], split[(slice(None), *pixel, *offset)])
     np.testing.assert_array_equal(tconv.space_to_depth(up, block), x)
 
+  @parameterized.parameters(((4,), 3), ((2, 3), (2, 3)), ((2, 1, 3), 2))
+  def test_order_of_pytorch(self, size, block):
+    blocks = tuple(np.broadcast_to(block, len(size)))
+    x = integers(0, (2, *size, 3 * int(np.prod(blocks))))
+    up = np.asarray(tconv.depth_to_space(x, block, mode='CRD'))
+    # As `torch.nn.PixelShuffle` is defined: [C, *blocks] of the channels.
+    split = x.reshape(2, *size, 3, *blocks)
+    for pixel in np.ndindex(*size):
+      for offset in np.ndindex(*blocks):
+        at = tuple(p * b + o for p, b, o in zip(pixel, blocks, offset))
+        np.testing.assert_array_equal(
+            up[(slice(None), *at)],
+            split[(slice(None), *pixel, slice(None), *offset)])
+    np.testing.assert_array_equal(
+        tconv.space_to_depth(up, block, mode='CRD'), x)
+
+  def test_sub_pixel_conv_of_either_order(self):
+    x, w = integers(0, (1, 3, 2, 2)), integers(1, (3, 3, 2, 12))
+    swapped = w.reshape(3, 3, 2, 4, 3).swapaxes(-1, -2).reshape(w.shape)
+    np.testing.assert_array_equal(
+        tconv.sub_pixel_conv(x, swapped, 2, mode='CRD'),
+        tconv.sub_pixel_conv(x, w, 2))
+
   def test_errors(self):
     with self.assertRaisesRegex(ValueError, 'inputs .*divisible by 4 .*got 6'):
       tconv.depth_to_space(np.ones((1, 2, 2, 6)), 2)
     with self.assertRaisesRegex(
         ValueError, r'inputs .*divisible by block_size \(2, 2\); got \(4, 3\)'):
       tconv.space_to_depth(np.ones((1, 4, 3, 1)), 2)
+    for function in tconv.depth_to_space, tconv.space_to_depth:
+      with self.assertRaisesRegex(ValueError, "mode must .*'CRD'; got 'crd'"):
+        function(np.ones((1, 4, 4, 4)), 2, mode='crd')
 
 
 class ZeroOrderHoldTest(parameterized.TestCase):

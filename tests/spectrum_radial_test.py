@@ -152,7 +152,7 @@ class LegacyProfileTest(parameterized.TestCase):
           float(log_spectral_distance(board, x)[0]), 5)
 
   def test_takes_two_axes(self):
-    with self.assertRaisesRegex(AssertionError, r'x must be \[N, H, W, C\]'):
+    with self.assertRaisesRegex(ValueError, r'x must have 4 .*\[N, H, W, C\]'):
       legacy_radial_profile(np.ones((1, 16, 1), 'f'))
 
 

@@ -119,7 +119,7 @@ class EveryMeasureTest(parameterized.TestCase):
       f(np.ones((1, 16, 16, 1), np.int32))
     with self.assertRaisesRegex(ValueError, r'at least 4 .*\(16, 3\)'):
       f(np.ones((1, 16, 3, 1), 'f'))
-    with self.assertRaisesRegex(AssertionError, 'x must be'):
+    with self.assertRaisesRegex(ValueError, 'x must have .* axes'):
       f(np.ones((16, 16), 'f'))
 
   @parameterized.named_parameters((name, name) for name in PAIR)
@@ -139,7 +139,8 @@ class EveryMeasureTest(parameterized.TestCase):
         (dict(period=1), 'period must be at least 2; got 1'),
         (dict(period=0), 'period must be one int .*got 0'),
         (dict(period=2.5), 'period must be one int .*got 2.5'),
-        (dict(period=(2, 2, 2)), r'period must .*got \(2, 2, 2\)'),
+        (dict(period=(2,)), r'period must .*got \(2,\)'),
+        (dict(period=(2, 2, 2)), r'x must have a batch .*\(2, 2, 2\)'),
         (dict(period=5), r'x must measure at least 4 periods .*\(16, 16\)'),
         (dict(period=4, exclude=3), 'exclude must divide .*exclude 3 .* 4'),
         (dict(period=2, exclude=2), 'exclude must .*smaller')):

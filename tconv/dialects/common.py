@@ -24,11 +24,7 @@ def checked(name: str, array, ranks: Collection[int],
   Raises:
     ValueError: it is no array, or has an illegal rank or dtype.
   """
-  array = arguments.checked(name, array)
-  if array.ndim not in ranks:
-    raise ValueError(
-        f'{name} must have {" or ".join(map(str, sorted(ranks)))} axes; got '
-        f'shape {array.shape}.')
+  array = arguments.checked(name, array, ranks=ranks)
   if like is not None and array.dtype != like.dtype:
     raise ValueError(
         f'{name} must be of dtype {like.dtype}, as what it goes with; got '
@@ -61,6 +57,22 @@ def with_bias(result: jax.Array, name: str, bias, axis: int) -> jax.Array:
   shape = [1] * result.ndim
   shape[axis] = bias.size
   return result + bias.reshape(shape)
+
+
+def channels_first_weight(kernel) -> jax.Array:
+  """The weight of torch and ONNX from the library's kernel.
+
+  Args:
+    kernel: [*K, C / groups, O] array.
+
+  Returns:
+    [O, C / groups, *K] array.
+
+  Raises:
+    ValueError: it is no array, or has an illegal rank or dtype.
+  """
+  kernel = checked('kernel', kernel, {3, 4, 5})
+  return jnp.moveaxis(kernel, (-1, -2), (0, 1))
 
 
 def channels_first_kernel(weight) -> jax.Array:

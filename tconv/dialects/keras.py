@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 import jax
 
+from tconv import arguments
 from tconv import geometry
 from tconv import operations
 from tconv.dialects import common
@@ -63,7 +64,8 @@ def keras_conv_transpose(
     ValueError: an argument is illegal; the message names it.
   """
   inputs = common.checked('inputs', inputs, {3, 4, 5})
-  kernel = common.checked('kernel', kernel, {inputs.ndim}, like=inputs)
+  kernel = common.checked('kernel', kernel, {3, 4, 5}, like=inputs)
+  arguments.check_ranks('inputs', inputs, 'kernel', kernel)
   num_axes = inputs.ndim - 2
   dilation = geometry.per_axis('dilation_rate', dilation_rate, num_axes, 1)
   _check_name('padding', padding, ('valid', 'same'))
@@ -96,6 +98,22 @@ def kernel_from_keras(kernel: jax.Array) -> jax.Array:
 
   Returns:
     [*K, O, I] kernel, as `tconv.conv_transpose` takes it.
+
+  Raises:
+    ValueError: `kernel` is no array, or has an illegal rank or dtype.
+  """
+  return common.checked('kernel', kernel, {3, 4, 5})
+
+
+def kernel_to_keras(kernel: jax.Array) -> jax.Array:
+  """The kernel of a Keras layer from the library's: they are the same.
+
+  Args:
+    kernel: [*K, O, I] array, as `tconv.conv_transpose` takes it from I to O
+      channels, without groups and with one to three spatial axes.
+
+  Returns:
+    [*K, O, I] kernel of a transposed convolution from I to O channels.
 
   Raises:
     ValueError: `kernel` is no array, or has an illegal rank or dtype.

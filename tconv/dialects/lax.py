@@ -31,7 +31,11 @@ def lax_conv_transpose(
     feature_group_count: int = 1) -> jax.Array:
   """`jax.lax.conv_transpose`, with groups.
 
-  An empty result, which lax gives for some paddings in numbers, is an error.
+  Two things that lax takes are errors here: paddings in numbers that leave an
+  empty result; and 'same' or 'valid' in lower case, which lax accepts at
+  strides of 1 only, where it reads them as the padding of an ordinary
+  convolution: 'valid' gives another size than 'VALID', and 'same' a result that
+  is shifted by one position for kernels of even size.
 
   Args:
     lhs: [N, *size, I] array of floats or complex numbers, in the layout of
@@ -58,8 +62,9 @@ def lax_conv_transpose(
   Raises:
     ValueError: an argument is illegal; the message names it.
   """
-  lhs = common.checked('lhs', lhs, {2, 3, 4, 5})
-  rhs = common.checked('rhs', rhs, {lhs.ndim}, like=lhs)
+  lhs = common.checked('lhs', lhs, arguments.RANKS)
+  rhs = common.checked('rhs', rhs, arguments.RANKS, like=lhs)
+  arguments.check_ranks('lhs', lhs, 'rhs', rhs)
   to_lhs, to_rhs, to_result = arguments.layouts(lhs, dimension_numbers)
   lhs, rhs = lhs.transpose(to_lhs), rhs.transpose(to_rhs)
 
@@ -69,7 +74,8 @@ def lax_conv_transpose(
   if lhs.shape[-1] != channels:
     raise ValueError(
         f'lhs must have as many channels as rhs reads, {channels}; got '
-        f'{lhs.shape[-1]}.')
+        f'{lhs.shape[-1]}, with lhs of shape {lhs.shape} and rhs of shape '
+        f'{rhs.shape}, brought to channels last.')
 
   kernel_size = rhs.shape[:-2]
   num_axes = len(kernel_size)
@@ -115,6 +121,30 @@ def kernel_from_flax(kernel: jax.Array, transpose_kernel: bool = False, *,
   return layout.flip(layout.swap_channels(kernel, feature_group_count))
 
 
+def kernel_to_flax(kernel: jax.Array, transpose_kernel: bool = False, *,
+                   feature_group_count: int = 1) -> jax.Array:
+  """The kernel for a Flax or lax transposed convolution from tconv's.
+
+  It undoes `kernel_from_flax`.
+
+  Args:
+    kernel: [*K, O / feature_group_count, I] array, as `tconv.conv_transpose`
+      takes it from I to O channels.
+    transpose_kernel: the layer's.
+    feature_group_count: number of groups that both channel axes fall into.
+
+  Returns:
+    [*K, I / feature_group_count, O] kernel, turned around; or the array itself
+    with `transpose_kernel`.
+
+  Raises:
+    ValueError: an argument is illegal; the message names it.
+  """
+  # To swap the channels and turn the taps around twice changes nothing.
+  return kernel_from_flax(kernel, transpose_kernel,
+                          feature_group_count=feature_group_count)
+
+
 def forward_pads(padding: geometry.Pads, kernel_size: geometry.Size,
                  dilation: geometry.Size) -> geometry.Pads:
   """Turns padding of the dilated inputs into the forward convolution's.
@@ -152,5 +182,5 @@ def _pairs(padding: Any, num_axes: int) -> geometry.Pads:
   if pairs is None or len(pairs) != num_axes:
     raise ValueError(
         f"padding must be 'SAME', 'VALID' or a sequence of {num_axes} (low, "
-        f'high) pairs of ints; got {padding!r}.')
+        f'high) pairs of ints, names in capitals; got {padding!r}.')
   return pairs

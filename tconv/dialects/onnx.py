@@ -25,6 +25,7 @@ import jax
 from jax import lax
 import numpy as np
 
+from tconv import arguments
 from tconv import geometry as geometry_lib
 from tconv import operations
 from tconv.dialects import common
@@ -41,7 +42,7 @@ def onnx_conv_transpose(
     W: jax.Array,
     B: jax.Array | None = None,
     *,
-    auto_pad: str = 'NOTSET',
+    auto_pad: str | bytes = 'NOTSET',
     dilations: Ints | None = None,
     group: int = 1,
     kernel_shape: Ints | None = None,
@@ -65,7 +66,8 @@ def onnx_conv_transpose(
     X: [N, C, *size] array of floats, with one to three spatial axes.
     W: [C, M / group, *K] array of the same dtype.
     B: [M] array of the same dtype, added to each channel; or None.
-    auto_pad: 'NOTSET', 'VALID', 'SAME_UPPER' or 'SAME_LOWER'.
+    auto_pad: 'NOTSET', 'VALID', 'SAME_UPPER' or 'SAME_LOWER', as a string or as
+      the bytes that `onnx.helper.get_attribute_value` gives.
     dilations: steps between taps, one int or one for each axis; by default 1.
     group: number of groups that both channel axes fall into.
     kernel_shape: the spatial size of W, which it must equal.
@@ -86,7 +88,8 @@ def onnx_conv_transpose(
     ValueError: an argument is illegal; the message names it.
   """
   X = common.checked('X', X, {3, 4, 5})
-  W = common.checked('W', W, {X.ndim}, like=X)
+  W = common.checked('W', W, {3, 4, 5}, like=X)
+  arguments.check_ranks('X', X, 'W', W)
   _check_channels(X.shape[1], W.shape, group)
   size, taps = X.shape[2:], W.shape[2:]
   num_axes = len(size)
@@ -103,6 +106,8 @@ def onnx_conv_transpose(
     raise ValueError(
         f'output_padding must be smaller than max(strides, dilations) = '
         f'{limits}; got {output_padding!r}.')
+  if isinstance(auto_pad, bytes):  # As `onnx.helper` reads attributes.
+    auto_pad = auto_pad.decode(errors='replace')
   if auto_pad not in AUTO_PADS:
     raise ValueError(
         f'auto_pad must be one of {", ".join(AUTO_PADS)}; got {auto_pad!r}.')
@@ -150,6 +155,24 @@ def kernel_from_onnx(weight: jax.Array) -> jax.Array:
     ValueError: `weight` is no array, or has an illegal rank or dtype.
   """
   return common.channels_first_kernel(weight)
+
+
+def kernel_to_onnx(kernel: jax.Array) -> jax.Array:
+  """The W of an ONNX ConvTranspose from the library's kernel.
+
+  It undoes `kernel_from_onnx`.
+
+  Args:
+    kernel: [*K, M / group, C] array, as `tconv.conv_transpose` takes it, with
+      one to three spatial axes.
+
+  Returns:
+    [C, M / group, *K] weight.
+
+  Raises:
+    ValueError: `kernel` is no array, or has an illegal rank or dtype.
+  """
+  return common.channels_first_weight(kernel)
 
 
 def _check_channels(channels: int, shape: Size, group: int) -> None:

@@ -112,6 +112,25 @@ def kernel_from_torch(weight: jax.Array) -> jax.Array:
   return common.channels_first_kernel(weight)
 
 
+def kernel_to_torch(kernel: jax.Array) -> jax.Array:
+  """The weight of a PyTorch layer from the library's kernel.
+
+  It undoes `kernel_from_torch`.
+
+  Args:
+    kernel: [*K, O / groups, I] array, as `tconv.conv_transpose` takes it from I
+      to O channels, with one to three spatial axes.
+
+  Returns:
+    [I, O / groups, *K] weight; `torch.from_numpy(numpy.array(weight))` is the
+    tensor.
+
+  Raises:
+    ValueError: `kernel` is no array, or has an illegal rank or dtype.
+  """
+  return common.channels_first_weight(kernel)
+
+
 def _each(name: str, value: Ints, num_axes: int,
           minimum: int) -> geometry.Size:
   """Reads ints for each axis; PyTorch has a sequence of one stand for all."""

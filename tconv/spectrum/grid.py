@@ -31,7 +31,6 @@ def phase_means(x: jax.Array, period: int | Sequence[int]) -> jax.Array:
   Raises:
     ValueError: a dtype that is not float32 or float64, a period below 2 on all
       axes, or an image smaller than 4 periods.
-    AssertionError: the rank does not fit.
   """
   x, period, _ = images.read_grid(x, period)
   return _phase_means(x, period)
@@ -61,7 +60,6 @@ def grid_energy(
   Raises:
     ValueError: as `phase_means`; an `exclude` that does not divide the period
       or excludes all of it; `parts` of what has not two spatial axes.
-    AssertionError: the rank does not fit.
   """
   pattern = _global_pattern(x, period, exclude)
   if not parts:
@@ -90,7 +88,6 @@ def grid_amplitude(x: jax.Array, period: int | Sequence[int], *,
 
   Raises:
     ValueError: as `grid_energy`.
-    AssertionError: the rank does not fit.
   """
   return images.root(_energy(x, period, exclude))
 
@@ -122,7 +119,6 @@ def local_grid_energy(
 
   Raises:
     ValueError: as `grid_energy`, or an image smaller than a patch.
-    AssertionError: the rank does not fit.
   """
   x, period, exclude = images.read_grid(x, period, exclude)
   size = x.shape[1:-1]
@@ -165,7 +161,6 @@ def grid_share(x: jax.Array, y: jax.Array, period: int | Sequence[int], *,
 
   Raises:
     ValueError: as `grid_energy`, or x and y differ in shape or dtype.
-    AssertionError: the rank does not fit.
   """
   x, y = images.read_pair(x, y)
   error, *_ = images.read_grid(x - y, period, exclude)
@@ -190,7 +185,6 @@ def excess_grid_energy(x: jax.Array, y: jax.Array, period: int | Sequence[int],
 
   Raises:
     ValueError: as `grid_energy`, or x and y differ in shape or dtype.
-    AssertionError: the rank does not fit.
   """
   x, y = images.read_pair(x, y)
   return _energy(x, period, exclude) - _energy(y, period, exclude)

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tconv import arrays
 from tconv import geometry
 
 Size = geometry.Size
@@ -14,9 +14,7 @@ Size = geometry.Size
 
 def read(name: str, x: jax.typing.ArrayLike) -> jax.Array:
   """Reads [N, *size, C] images, of one to three spatial axes."""
-  x = jnp.asarray(x)
-  chex.assert_rank(x, {3, 4, 5}, custom_message=(
-      f'{name} must be [N, *size, C] with one to three spatial axes.'))
+  x = arrays.read(name, x, (3, 4, 5), '[N, *size, C]')
   if x.dtype not in (jnp.float32, jnp.float64):
     raise ValueError(f'{name} must be float32 or float64; got {x.dtype}.')
   return x
@@ -51,9 +49,9 @@ def read_grid(
     ValueError: a dtype that is not float32 or float64, a period below 2 on all
       axes, an `exclude` that does not divide it or excludes all of it, or an
       image smaller than 4 periods.
-    AssertionError: the rank does not fit.
   """
   x = read('x', x)
+  arrays.check_batch('x', x, 'period', period)
   size, n = x.shape[1:-1], x.ndim - 2
   periods = geometry.per_axis('period', period, n, 1)
   if max(periods) < 2:

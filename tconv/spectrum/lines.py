@@ -47,7 +47,6 @@ def grid_level(x: jax.Array, period: int | Sequence[int], *,
     ValueError: a dtype that is not float32 or float64, a period below 2 on all
       axes, an `exclude` that does not divide it or excludes all of it, or an
       image smaller than 4 periods.
-    AssertionError: the rank does not fit.
   """
   x, period, exclude = images.read_grid(x, period, exclude)
   spectrum, rounding = _spectrum(x)
@@ -96,7 +95,6 @@ def grid_test(x: jax.Array, period: int | Sequence[int], *,
 
   Raises:
     ValueError: as `grid_level`.
-    AssertionError: the rank does not fit.
   """
   x, period, exclude = images.read_grid(x, period, exclude)
   spectrum, rounding = _spectrum(x)

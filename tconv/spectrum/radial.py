@@ -1,10 +1,10 @@
 """The spectrum by radius: what an image has at each scale, in any direction."""
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tconv import arrays
 from tconv.spectrum import images
 
 
@@ -26,7 +26,6 @@ def radial_spectrum(x: jax.Array) -> jax.Array:
 
   Raises:
     ValueError: a dtype that is not float32 or float64, or an axis below 4.
-    AssertionError: the rank does not fit.
   """
   x = _read(x)
   size = x.shape[1:-1]
@@ -60,7 +59,6 @@ def log_spectral_distance(x: jax.Array, y: jax.Array) -> jax.Array:
 
   Raises:
     ValueError: as `radial_spectrum`, or x and y differ in shape or dtype.
-    AssertionError: the rank does not fit.
   """
   return images.root((_log_ratio(x, y)**2).mean(0))
 
@@ -81,7 +79,6 @@ def high_frequency_bias(x: jax.Array, y: jax.Array) -> jax.Array:
 
   Raises:
     ValueError: as `radial_spectrum`, or x and y differ in shape or dtype.
-    AssertionError: the rank does not fit.
   """
   ratio = _log_ratio(x, y)
   nyquist = min(jnp.shape(x)[1:-1]) / 2
@@ -106,7 +103,6 @@ def legacy_radial_profile(x: jax.Array) -> jax.Array:
 
   Raises:
     ValueError: a dtype that is not float32 or float64, or an axis below 4.
-    AssertionError: the rank does not fit.
 
   References:
     Durall, Keuper and Keuper, `Watch your Up-Convolution: CNN Based Generative
@@ -115,7 +111,7 @@ def legacy_radial_profile(x: jax.Array) -> jax.Array:
     <https://github.com/cc-hpc-itwm/UpConv>`_.
   """
   x = _read(x)
-  chex.assert_rank(x, 4, custom_message='x must be [N, H, W, C].')
+  arrays.read('x', x, (4,), '[N, H, W, C]')
   n, h, w, c = x.shape
   spectrum = jnp.fft.fftshift(jnp.fft.fft2(x, axes=(1, 2)), (1, 2)) + 1e-8
   magnitude = (20 * jnp.log(jnp.abs(spectrum))).reshape(n, h * w, c)
