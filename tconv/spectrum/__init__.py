@@ -5,6 +5,8 @@ spectrum at the multiples of 1 / s, the *grid bins*. Images are channels last,
 [N, *size, C], of any range, in float32 or float64; results are given for each
 image and channel, unless a function says otherwise. A NaN makes NaN of the
 results of its image and channel, and of no other.
+Under explicit sharding, results that are given for each image keep the sharding
+of the batch. No other axis of a result is sharded.
 """
 
 from tconv.spectrum.grid import excess_grid_energy
