@@ -133,6 +133,18 @@ class EveryMeasureTest(parameterized.TestCase):
           jnp.full((1, 16, 16, 1), value)):
         self.assertTrue(np.isfinite(result).all(), (value, result))
 
+  @parameterized.product(
+      name=['grid_level', 'grid_test', 'grid_share', *RADIAL_PAIR],
+      scale=[2.**100, 2.**-3])
+  def test_ratios_do_not_depend_on_the_unit(self, name, scale):
+    f, images = EVERY[name], [x.astype('f') for x in batch(name, 2, 16, 16, 2)]
+    plain = jax.jit(f)
+    # The same roundings: a power of two changes exponents only.
+    np.testing.assert_allclose(
+        plain(*(scale * x for x in images)), plain(*images), rtol=1e-6)
+    constant = jnp.full((1, 16, 16, 1), 1e30)
+    self.assertTrue(np.isfinite(plain(*[constant] * len(images))).all())
+
   @parameterized.named_parameters(
       (name, name) for name in EVERY if name not in RADIAL | RADIAL_PAIR)
   def test_no_images(self, name):

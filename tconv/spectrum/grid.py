@@ -199,6 +199,7 @@ def excess_grid_energy(x: jax.Array, y: jax.Array, period: int | Sequence[int],
 @sharding.keeping_batch
 def _share(error, period, exclude):
   error, *_ = images.read_grid(error, period, exclude)
+  error, _ = images.squarable(error, *range(1, error.ndim - 1))
   energy = _energy(error, period, exclude)
   square = _mean_square(error)
   equal = square == 0

@@ -147,6 +147,7 @@ def _spectrum(x):
     little more than nothing, where all is zero: it keeps logarithms finite.
   """
   axes = tuple(range(1, x.ndim - 1))
+  x, _ = images.squarable(x, *axes)  # All that counts are ratios.
   window = np.ones(())
   for s in x.shape[1:-1]:
     window = np.multiply.outer(window, images.hann(s))

@@ -145,11 +145,13 @@ def _log_ratio(x, y):
   """[R, C] ratios of two radial spectra, in dB."""
 
   def decibels(x):
-    limits = jnp.finfo(x.dtype)
-    rounding = limits.eps**2 * (x**2).mean(tuple(range(x.ndim - 1)))
+    limits, axes = jnp.finfo(x.dtype), range(x.ndim - 1)
+    x, scale = images.squarable(x, *axes)
+    rounding = limits.eps**2 * (x**2).mean(tuple(axes))
     rounding += limits.tiny / limits.eps
-    return 10 * jnp.log10(_radial_spectrum(x) + rounding[None])
+    return 10 * jnp.log10(_radial_spectrum(x) + rounding[None]), scale.ravel()
 
   x, y = (_read(image) for image in images.read_pair(x, y))
-  return (sharding.automatic(decibels, (), x)
-          - sharding.automatic(decibels, (), y))
+  (of_x, x_scale), (of_y, y_scale) = (
+      sharding.automatic(decibels, (), image) for image in (x, y))
+  return of_x - of_y + 20 * jnp.log10(x_scale / y_scale)[None]
