@@ -163,12 +163,12 @@ def run(patterns: Sequence[str], *, period: int, out: pathlib.Path) -> bool:
 
 def _find(patterns, folder):
   """The matching files, sorted, without the spectra of an earlier run."""
-  own, found = folder.resolve(), set()
+  own, found = os.path.realpath(folder), set()
   for pattern in patterns:
     matches = {
         path for path in glob.glob(pattern, recursive=True)
         if not os.path.isdir(path)
-        and own not in pathlib.Path(path).resolve().parents}
+        and not os.path.realpath(path).startswith(own + os.sep)}
     if not matches:
       raise workdir.RunError(f'--images matches no file: {pattern!r}')
     found |= matches

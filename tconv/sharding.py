@@ -3,25 +3,29 @@
 from collections.abc import Callable
 from collections.abc import Sequence
 import functools
+import inspect
 from typing import Any
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import AxisType
 from jax.sharding import PartitionSpec
 
+_Result = TypeVar('_Result')
 
-def automatic(function: Callable[..., jax.Array], spec: Sequence,
-              *operands: jax.Array) -> jax.Array:
+
+def automatic(function: Callable[..., _Result], spec: Sequence,
+              *operands: jax.Array) -> _Result:
   """Applies a function under automatic sharding, whatever the mode outside.
 
   Args:
-    function: of the operands, to one array.
-    spec: for each leading axis of the result, the mesh axes that shard it.
+    function: from the operands to an array, or a pytree of arrays.
+    spec: for each leading axis of the results, the mesh axes that shard it.
     *operands: arrays.
 
   Returns:
-    The result; under explicit sharding, sharded by `spec`.
+    The results; under explicit sharding, sharded by `spec`.
   """
   mesh = jax.sharding.get_abstract_mesh()
   if mesh.empty:  # Arrays may be sharded without `jax.set_mesh`.
@@ -35,21 +39,24 @@ def automatic(function: Callable[..., jax.Array], spec: Sequence,
     return automated(*operands)
 
 
-def keeping_batch(function: Callable[..., jax.Array]) -> (
-    Callable[..., jax.Array]):
-  """Makes a function of one image keep the sharding of the batch, and no other.
+def keeping_batch(function: Callable[..., _Result]) -> (
+    Callable[..., _Result]):
+  """Makes a function of images keep the sharding of the batch, and no other.
 
   Args:
-    function: its first argument and its result are [N, ...] arrays.
+    function: its first argument is an [N, ...] array, and so are its results.
 
   Returns:
     The function, under automatic sharding.
   """
+  signature = inspect.signature(function)
+  first = next(iter(signature.parameters))
 
   @functools.wraps(function)
-  def sharded(inputs, *args, **kwargs):
-    inputs = jnp.asarray(inputs)
-    return automatic(lambda x: function(x, *args, **kwargs),
+  def sharded(*args, **kwargs):
+    given = signature.bind(*args, **kwargs).arguments
+    inputs = jnp.asarray(given.pop(first))
+    return automatic(lambda x: function(x, **given),
                      jax.typeof(inputs).sharding.spec[:1], inputs)
 
   return sharded

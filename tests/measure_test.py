@@ -174,6 +174,8 @@ class MeasureTest(parameterized.TestCase):
     self.save('nan.tif', np.full(SIZE, np.nan, np.float32))
     self.save('huge.tif', np.float32(1e30) * checkerboard())
     self.path('link.png').symlink_to(self.folder / 'nowhere')
+    self.path('loop.png').symlink_to('loop.png')
+    os.mkfifo(self.path('pipe.png'))  # To be opened, it waits for a writer.
     (self.folder / 'folder.png').mkdir()
     status, rows, printed = self.run_main('*')
     self.assertEqual(status, 1)
@@ -181,6 +183,8 @@ class MeasureTest(parameterized.TestCase):
     self.assertEqual(self.spectra_of(), ['good.png.png'])
     for name, reason in {
         half: '.+', 'link.png': 'No such file or directory',
+        'loop.png': 'Too many levels of symbolic links',
+        'pipe.png': 'a folder, pipe or device, not a file',
         '[b]text.png': 'not one of BMP.*',
         'tiny.png': 'too small: 5x7, needs at least 16x16',
         'low.png': 'too small: 36x15, needs at least 16x16',
@@ -190,7 +194,7 @@ class MeasureTest(parameterized.TestCase):
       self.assertRegex(
           printed,
           f'(?m)^skipped {re.escape(str(self.folder / name))}: {reason}$')
-    self.assertIn('Measured 1 of 9 images', printed)
+    self.assertIn('Measured 1 of 11 images', printed)
 
   def test_at_least_4_periods(self):
     self.save('fits.png', np.zeros((20, 20), np.uint8))

@@ -6,6 +6,9 @@ from absl.testing import absltest
 from absl.testing import parameterized
 import jax
 import jax.numpy as jnp
+from jax.sharding import AxisType
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
 import numpy as np
 
 from tconv import spectrum
@@ -63,6 +66,31 @@ class EveryMeasureTest(parameterized.TestCase):
     for leaf in jax.tree.leaves(single):
       self.assertEqual(leaf.dtype, jnp.float32)
 
+  @parameterized.product(
+      name=list(EVERY), spec=[P('a'), P(None, 'a', None, 'b')])
+  def test_images_may_be_sharded_explicitly(self, name, spec):
+    f = EVERY[name]
+    images = [x.astype('f') for x in batch(name, 2, 16, 18, 2)]
+    total = lambda *images: sum(
+        leaf.sum() for leaf in jax.tree.leaves(f(*images)))
+    both = jax.jit(lambda *images: (f(*images), jax.grad(total)(*images)))
+    expected = both(*images)
+    mesh = jax.make_mesh((2, 2), ('a', 'b'), (AxisType.Explicit,) * 2)
+    with jax.set_mesh(mesh), jax.numpy_dtype_promotion('strict'):
+      actual = both(*(jax.device_put(x, NamedSharding(mesh, spec))
+                      for x in images))
+    # Sums in another order, of float32 numbers up to some hundreds.
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-4,
+                                   atol=1e-4), actual, expected)
+    for leaf in jax.tree.leaves(actual[0]):
+      of_batch = None if name in RADIAL | RADIAL_PAIR else spec[0]
+      self.assertEqual(leaf.sharding.spec[0], of_batch)
+
+  def test_images_may_be_passed_by_name(self):
+    x = noise(1, 16, 16, 1).astype('f')
+    np.testing.assert_array_equal(
+        spectrum.grid_energy(period=2, x=x), spectrum.grid_energy(x, 2))
+
   @parameterized.named_parameters(
       (name, name) for name in GRID | GRID_PAIR if name != 'parts')
   def test_signals_and_volumes_too(self, name):
@@ -104,6 +132,18 @@ class EveryMeasureTest(parameterized.TestCase):
       for result in jax.jit(jax.value_and_grad(total))(
           jnp.full((1, 16, 16, 1), value)):
         self.assertTrue(np.isfinite(result).all(), (value, result))
+
+  @parameterized.product(
+      name=['grid_level', 'grid_test', 'grid_share', *RADIAL_PAIR],
+      scale=[2.**100, 2.**-3])
+  def test_ratios_do_not_depend_on_the_unit(self, name, scale):
+    f, images = EVERY[name], [x.astype('f') for x in batch(name, 2, 16, 16, 2)]
+    plain = jax.jit(f)
+    # The same roundings: a power of two changes exponents only.
+    np.testing.assert_allclose(
+        plain(*(scale * x for x in images)), plain(*images), rtol=1e-6)
+    constant = jnp.full((1, 16, 16, 1), 1e30)
+    self.assertTrue(np.isfinite(plain(*[constant] * len(images))).all())
 
   @parameterized.named_parameters(
       (name, name) for name in EVERY if name not in RADIAL | RADIAL_PAIR)

@@ -7,6 +7,8 @@ EXIF asks for is not carried out: the pixels are those of the file. Of a file
 with several pages or frames, it is the first one.
 """
 
+import os
+import stat
 from typing import BinaryIO
 import warnings
 
@@ -60,6 +62,8 @@ def read(path: str) -> tuple[np.ndarray, str]:
       infinity.
   """
   try:
+    if not stat.S_ISREG(os.stat(path).st_mode):
+      raise ImageError('a folder, pipe or device, not a file')
     with open(path, 'rb') as file, warnings.catch_warnings():
       warnings.simplefilter('error', Image.DecompressionBombWarning)
       samples, bits = _decode(file)

@@ -13,9 +13,11 @@ import jax
 import jax.numpy as jnp
 
 from tconv import geometry
+from tconv import sharding
 from tconv.spectrum import images
 
 
+@sharding.keeping_batch
 def phase_means(x: jax.Array, period: int | Sequence[int]) -> jax.Array:
   """The mean over the pixels of each phase.
 
@@ -36,6 +38,7 @@ def phase_means(x: jax.Array, period: int | Sequence[int]) -> jax.Array:
   return _phase_means(x, period)
 
 
+@sharding.keeping_batch
 def grid_energy(
     x: jax.Array, period: int | Sequence[int], *,
     exclude: int | Sequence[int] = 1,
@@ -92,6 +95,7 @@ def grid_amplitude(x: jax.Array, period: int | Sequence[int], *,
   return images.root(_energy(x, period, exclude))
 
 
+@sharding.keeping_batch
 def local_grid_energy(
     x: jax.Array, period: int | Sequence[int], *,
     exclude: int | Sequence[int] = 1,
@@ -163,11 +167,7 @@ def grid_share(x: jax.Array, y: jax.Array, period: int | Sequence[int], *,
     ValueError: as `grid_energy`, or x and y differ in shape or dtype.
   """
   x, y = images.read_pair(x, y)
-  error, *_ = images.read_grid(x - y, period, exclude)
-  energy = _energy(error, period, exclude)
-  square = _mean_square(error)
-  equal = square == 0
-  return jnp.where(equal, 0, energy / jnp.where(equal, 1, square))
+  return _share(x - y, period, exclude)
 
 
 def excess_grid_energy(x: jax.Array, y: jax.Array, period: int | Sequence[int],
@@ -190,6 +190,17 @@ def excess_grid_energy(x: jax.Array, y: jax.Array, period: int | Sequence[int],
   return _energy(x, period, exclude) - _energy(y, period, exclude)
 
 
+@sharding.keeping_batch
+def _share(error, period, exclude):
+  error, *_ = images.read_grid(error, period, exclude)
+  error, _ = images.squarable(error, *range(1, error.ndim - 1))
+  energy = _energy(error, period, exclude)
+  square = _mean_square(error)
+  equal = square == 0
+  return jnp.where(equal, 0, energy / jnp.where(equal, 1, square))
+
+
+@sharding.keeping_batch
 def _energy(x, period, exclude):
   return _mean_square(_global_pattern(x, period, exclude))
 

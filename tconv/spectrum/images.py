@@ -69,6 +69,23 @@ def read_grid(
   return x[(slice(None), *kept)], periods, excluded
 
 
+def squarable(x: jax.Array, *axes: int) -> tuple[jax.Array, jax.Array]:
+  """Scales images down where the sums of their squares might overflow.
+
+  Args:
+    x: images.
+    *axes: the axes that share a scale.
+
+  Returns:
+    The images, of magnitude below 2 where they were larger; and what they were
+    divided by, with axes of length 1: a power of 2, which rounds nothing.
+  """
+  largest = jnp.abs(jax.lax.stop_gradient(x)).max(
+      axes, keepdims=True, initial=1)
+  scale = jnp.ldexp(jnp.ones_like(largest), jnp.frexp(largest)[1] - 1)
+  return x / scale, scale
+
+
 def root(x: jax.Array) -> jax.Array:
   """Square root, whose gradient at zero is zero instead of infinite."""
   zero = x == 0

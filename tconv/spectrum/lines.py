@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tconv import sharding
 from tconv.spectrum import images
 
 # Chebyshev distances, in bins, of the neighbours that make up the floor.
@@ -19,6 +20,7 @@ _NEAREST, _FARTHEST = 2, 5
 _NEEDED = 100
 
 
+@sharding.keeping_batch
 def grid_level(x: jax.Array, period: int | Sequence[int], *,
                exclude: int | Sequence[int] = 1) -> jax.Array:
   """How far the lines of a periodic pattern stand out of the spectrum.
@@ -61,6 +63,7 @@ def grid_level(x: jax.Array, period: int | Sequence[int], *,
   return 10 * (jnp.log10(lines + rounding) - jnp.log10(floor + rounding))
 
 
+@sharding.keeping_batch
 def grid_test(x: jax.Array, period: int | Sequence[int], *,
               exclude: int | Sequence[int] = 1) -> jax.Array:
   """How likely chance alone is to make a line that stands out as far as these.
@@ -142,6 +145,7 @@ def _spectrum(x):
     little more than nothing, where all is zero: it keeps logarithms finite.
   """
   axes = tuple(range(1, x.ndim - 1))
+  x, _ = images.squarable(x, *axes)  # All that counts are ratios.
   window = np.ones(())
   for s in x.shape[1:-1]:
     window = np.multiply.outer(window, images.hann(s))

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tconv import arrays
+from tconv import sharding
 from tconv.spectrum import images
 
 
@@ -27,21 +28,7 @@ def radial_spectrum(x: jax.Array) -> jax.Array:
   Raises:
     ValueError: a dtype that is not float32 or float64, or an axis below 4.
   """
-  x = _read(x)
-  size = x.shape[1:-1]
-  shortest = min(size)
-  square = np.zeros(size)
-  for axis, s in enumerate(size):
-    frequency = np.fft.fftfreq(s, 1 / s) * shortest / s
-    square += np.expand_dims(frequency, [a for a in range(len(size))
-                                         if a != axis])**2
-  ring = np.floor(np.sqrt(square) + .5).astype(int).ravel()
-  spectrum = jnp.fft.fftn(x, axes=tuple(range(1, x.ndim - 1)))
-  power = (spectrum.real**2 + spectrum.imag**2).mean(0).reshape(
-      ring.size, -1)
-  counts = np.bincount(ring)
-  sums = jax.ops.segment_sum(power, ring, counts.size)
-  return sums / jnp.asarray(counts * ring.size, x.dtype)[:, None]
+  return sharding.automatic(_radial_spectrum, (), _read(x))
 
 
 def log_spectral_distance(x: jax.Array, y: jax.Array) -> jax.Array:
@@ -86,6 +73,7 @@ def high_frequency_bias(x: jax.Array, y: jax.Array) -> jax.Array:
   return ratio[(.75 * nyquist <= ring) & (ring <= nyquist)].mean(0)
 
 
+@sharding.keeping_batch
 def legacy_radial_profile(x: jax.Array) -> jax.Array:
   """The profile that Durall et al. plot, for comparison with published curves.
 
@@ -132,14 +120,34 @@ def _read(x):
   return x
 
 
+def _radial_spectrum(x):
+  size = x.shape[1:-1]
+  shortest = min(size)
+  square = np.zeros(size)
+  for axis, s in enumerate(size):
+    frequency = np.fft.fftfreq(s, 1 / s) * shortest / s
+    square += np.expand_dims(frequency, [a for a in range(len(size))
+                                         if a != axis])**2
+  ring = np.floor(np.sqrt(square) + .5).astype(int).ravel()
+  spectrum = jnp.fft.fftn(x, axes=tuple(range(1, x.ndim - 1)))
+  power = (spectrum.real**2 + spectrum.imag**2).mean(0).reshape(
+      ring.size, -1)
+  counts = np.bincount(ring)
+  sums = jax.ops.segment_sum(power, ring, counts.size)
+  return sums / jnp.asarray(counts * ring.size, x.dtype)[:, None]
+
+
 def _log_ratio(x, y):
   """[R, C] ratios of two radial spectra, in dB."""
 
   def decibels(x):
-    limits = jnp.finfo(x.dtype)
-    rounding = limits.eps**2 * (x**2).mean(tuple(range(x.ndim - 1)))
+    limits, axes = jnp.finfo(x.dtype), range(x.ndim - 1)
+    x, scale = images.squarable(x, *axes)
+    rounding = limits.eps**2 * (x**2).mean(tuple(axes))
     rounding += limits.tiny / limits.eps
-    return 10 * jnp.log10(radial_spectrum(x) + rounding[None])
+    return 10 * jnp.log10(_radial_spectrum(x) + rounding[None]), scale.ravel()
 
-  x, y = images.read_pair(x, y)
-  return decibels(x) - decibels(y)
+  x, y = (_read(image) for image in images.read_pair(x, y))
+  (of_x, x_scale), (of_y, y_scale) = (
+      sharding.automatic(decibels, (), image) for image in (x, y))
+  return of_x - of_y + 20 * jnp.log10(x_scale / y_scale)[None]
