@@ -6,14 +6,18 @@ gives its convolution, and in the other its kernel gradient.
 """
 
 from collections.abc import Callable
+import functools
 import math
 
 import jax
+import numpy as np
 
+from tconv.forms import cudnn
 from tconv.forms import lax as lax_form
 from tconv.forms import matrix
 from tconv.forms import overlap_add
 from tconv.forms import polyphase
+from tconv.forms import residues
 from tconv.forms import taps
 from tconv.forms import vjp
 from tconv.forms import zero_insertion
@@ -27,34 +31,94 @@ FORMS = {
     'polyphase': polyphase,
     'overlap_add': overlap_add,
     'taps': taps,
+    'cudnn': cudnn,
+    'residues': residues,
 }
 METHODS = (*FORMS, 'auto')
+# Forms that call the convolutions of the platform.
+_CONVOLUTIONS = ('cudnn', 'lax', 'vjp')
+PLATFORMS = ('cpu', 'cuda', 'rocm', 'tpu')
 # One product for each tap is a long program; this many compile in a second.
 _MANY_TAPS = 64
 # All slices together, in elements; above, the allocator asks for new pages.
 _MANY_COPIES = 8e6
+# Products with zeros at a border, over the others, that are worth avoiding.
+_WASTE = 1.2
 
 
 def choose(operation: str, geometry: Geometry, shapes: tuple, platform: str
            ) -> str:
   """The form that `auto` stands for.
 
-  Accelerators have fast convolutions of their own, as long as the kernel's
-  gradient is that of an ordinary convolution (reasoned, not measured). On a
-  CPU, XLA multiplies matrices as fast as anybody and is slow at most else. The
-  measurements behind this are in docs/benchmarks/cpu.md.
-
   Args:
     operation: 'conv', 'conv_transpose' or 'conv_kernel_grad'.
-    geometry: sizes that relate the arrays.
-    shapes: those of the two operands, as in `trilinear.contract`.
-    platform: 'cpu' or 'accelerator'.
+    geometry: sizes that relate the arrays, after `Geometry.trimmed`.
+    shapes: shapes of the two operands, as in `trilinear.contract`.
+    platform: one of `PLATFORMS`, or the name of another one.
 
   Returns:
     A key of `FORMS`.
   """
-  if platform != 'cpu':
-    return 'lax' if operation == 'conv_transpose' else 'vjp'
+  if platform == 'cpu':
+    return _choose_cpu(operation, geometry, shapes)
+  if platform in ('cuda', 'rocm'):
+    return _choose_gpu(operation, geometry, shapes)
+  # On a TPU, zeros between inputs cost nothing (docs/accelerators.md).
+  return 'lax' if operation == 'conv_transpose' else 'vjp'
+
+
+def _choose_gpu(operation: str, geometry: Geometry, shapes: tuple) -> str:
+  """The rule for GPUs, read from compiled programs and not measured.
+
+  cuDNN has all three operations, but no backward-input for groups or dilated
+  kernels, and XLA does not ask for it where the kernel is larger than the
+  image. docs/accelerators.md has the evidence.
+  """
+  groups = geometry.feature_group_count
+  if max(geometry.dilation, default=1) > 1:
+    return 'residues'
+  if operation == 'conv':
+    return 'cudnn'
+  if groups > 1:
+    if operation == 'conv_kernel_grad' or max(geometry.strides) == 1:
+      return 'cudnn'
+    return 'overlap_add' if shapes[1][-1] == groups else 'polyphase'
+  if _has_small_image(operation, geometry):
+    if _border_waste(geometry) > _WASTE:
+      return 'overlap_add'
+    return 'polyphase'
+  return 'cudnn'
+
+
+def _has_small_image(operation: str, geometry: Geometry) -> bool:
+  """Tells whether XLA takes the image of an operation for its kernel."""
+  axes = list(zip(geometry.kernel_size, geometry.coarse_size, geometry.strides,
+                  geometry.padding))
+  if not all(isinstance(c, int) for _, c, _, _ in axes):
+    return False
+  if operation == 'conv_kernel_grad':
+    return all(c <= k for k, c, _, _ in axes)
+  # XLA leaves axes out that it takes for groups.
+  counted = [(k, c) for k, c, s, pads in axes
+             if (k, s, pads) != (2, 2, (1, 1))
+             and (k, s, pads) != (c, 1, (c - 1, c - 1))]
+  return math.prod(k for k, _ in counted) > math.prod(c for _, c in counted)
+
+
+def _border_waste(geometry: Geometry) -> float:
+  """Multiply-adds of `polyphase`, over those that are not with zeros."""
+  return math.prod(
+      (-(-(lo + f) // s) - lo // s) * -(-k // s) * s / (c * k)
+      for k, c, s, f, (lo, _) in zip(
+          geometry.kernel_size, geometry.coarse_size, geometry.strides,
+          geometry.fine_size, geometry.padding))
+
+
+def _choose_cpu(operation: str, geometry: Geometry, shapes: tuple) -> str:
+  """The rule for CPUs, from the measurements in docs/benchmarks/cpu.md.
+
+  XLA multiplies matrices as fast as anybody there, and is slow at most else.
+  """
   (batch, *_, last), others = shapes
   groups = geometry.feature_group_count
   coarse = others[-1] // groups  # Channels of a group, on either side.
@@ -89,12 +153,66 @@ def choose(operation: str, geometry: Geometry, shapes: tuple, platform: str
           else 'taps')
 
 
-def implementation(operation: str, method: str) -> Callable[..., jax.Array]:
+def compute(operation: str, method: str, platform: str, lhs: jax.Array,
+            rhs: jax.Array, geometry: Geometry, *, precision, dtype
+            ) -> jax.Array:
+  """Computes an operation by a form, in the way that suits a platform.
+
+  float16 and bfloat16 accumulate in float32. An accelerator's convolutions do
+  so by themselves: asked for a result in float32, XLA would convert their
+  operands to float32 as well, and lose the speed and the memory of half types.
+
+  Args:
+    operation: 'conv', 'conv_transpose' or 'conv_kernel_grad'.
+    method: a key of `FORMS`.
+    platform: one of `PLATFORMS`, or the name of another one.
+    lhs: the first operand, as in `trilinear.contract`.
+    rhs: the second operand.
+    geometry: sizes that relate the arrays, after `Geometry.trimmed`.
+    precision: a hashable `jax.lax.PrecisionLike`.
+    dtype: dtype of the result, which holds all values of the operands'.
+
+  Returns:
+    The third array.
+  """
+  wide, options = dtype, {}
+  if dtype.itemsize < 4:
+    wide = np.dtype('float32')
+  if method == 'residues':  # Decided by what computes the plain operation.
+    wide = dtype
+  elif platform != 'cpu':
+    if method == 'overlap_add':  # Blocks are for a processor's cache.
+      options = {'blocks': False}
+    elif (method, operation) == ('polyphase', 'conv_transpose'):
+      wide, options = dtype, {'dense': vjp, 'split': True}
+    elif method in _CONVOLUTIONS:
+      wide = dtype
+  return implementation(operation, method, platform)(
+      lhs, rhs, geometry, precision=precision, preferred_element_type=wide,
+      **options).astype(dtype)
+
+
+def _by_rule(platform: str, operation: str) -> Callable[..., jax.Array]:
+  """The function that computes an operation by whichever form is chosen."""
+
+  def by_rule(lhs, rhs, geometry: Geometry, *, precision,
+              preferred_element_type):
+    method = choose(operation, geometry, (lhs.shape, rhs.shape), platform)
+    return compute(operation, method, platform, lhs, rhs, geometry,
+                   precision=precision, dtype=np.dtype(preferred_element_type))
+
+  return by_rule
+
+
+def implementation(operation: str, method: str, platform: str = 'cpu'
+                   ) -> Callable[..., jax.Array]:
   """The function by which a form computes an operation.
 
   Args:
     operation: 'conv', 'conv_transpose' or 'conv_kernel_grad'.
     method: a key of `FORMS`.
+    platform: one of `PLATFORMS`, or the name of another one; 'residues' leaves
+      the plain operation to the rule for it.
 
   Returns:
     A function of (array, array, geometry, *, precision,
@@ -102,6 +220,9 @@ def implementation(operation: str, method: str) -> Callable[..., jax.Array]:
     (y, kernel) for `conv_transpose` and (x, y) for `conv_kernel_grad`.
   """
   form = FORMS[method]
+  if method == 'residues':
+    return functools.partial(getattr(form, operation),
+                             inner=functools.partial(_by_rule, platform))
   if hasattr(form, operation):
     return getattr(form, operation)
   transpose = {'conv': _conv_by_transposing,

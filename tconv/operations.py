@@ -59,8 +59,8 @@ def conv(
     preferred_element_type: dtype to accumulate in and to return; by default the
       result has the dtype of `inputs`. Half types accumulate in float32.
     method: the form that computes it, one of 'auto', 'matrix', 'vjp', 'lax',
-      'zero_insertion', 'polyphase', 'overlap_add', 'taps'. Derivatives are
-      always computed by 'auto'.
+      'zero_insertion', 'polyphase', 'overlap_add', 'taps', 'cudnn', 'residues'
+      (see `tconv.forms`). Derivatives are always computed by 'auto'.
 
   Returns:
     [N, *coarse, O] array.

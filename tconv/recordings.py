@@ -103,7 +103,7 @@ def form(contraction: Contraction, platform: str) -> str | None:
 
   Args:
     contraction: what is to be computed.
-    platform: what is lowered for, 'cpu' or 'accelerator'.
+    platform: what is lowered for, one of `dispatch.PLATFORMS`.
 
   Returns:
     A key of `dispatch.FORMS`, or None.

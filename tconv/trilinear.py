@@ -94,33 +94,32 @@ def _compute(lhs, rhs, *, operation, geometry, precision, dtype, method,
   """What a primitive stands for, in terms of other JAX operations."""
   if 0 in (*lhs.shape, *rhs.shape):  # A sum of no products.
     return layout.zeros(_shape(operation, lhs, rhs, geometry), dtype, like=lhs)
+  # XLA's CPU convolutions read out of bounds where a padding is negative, be it
+  # their own or, when they are transposed, k_eff - 1 less their own. So every
+  # form gets the plain case, and the rest of the fine grid is dealt with here.
+  plain, added = geometry.trimmed()
   if method == 'auto':
     contraction = recordings.Contraction(
         operation, (lhs.shape, rhs.shape), (lhs.dtype, rhs.dtype), geometry,
         precision, dtype)
     method = (recordings.form(contraction, platform)
-              or dispatch.choose(operation, geometry, contraction.shapes,
+              or dispatch.choose(operation, plain, contraction.shapes,
                                  platform))
   with jax.numpy_dtype_promotion('standard'):  # A cotangent may be wider.
     operand = jnp.promote_types(lhs.dtype, rhs.dtype)
-    accumulator = jnp.promote_types(operand, dtype)
-  if accumulator.itemsize < 4:  # float16 and bfloat16 add up in float32.
-    accumulator = jnp.dtype('float32')
+    wide = jnp.promote_types(operand, dtype)
   lhs, rhs = lhs.astype(operand), rhs.astype(operand)
-  # XLA's CPU convolutions read out of bounds where a padding is negative, be it
-  # their own or, when they are transposed, k_eff - 1 less their own. So every
-  # form gets the plain case, and the rest of the fine grid is dealt with here.
-  geometry, added = geometry.trimmed()
   if operation != 'conv_transpose':
-    lhs = _extend(lhs, added)
+    lhs = layout.extend(lhs, added)
   compute = functools.partial(
-      dispatch.implementation(operation, method), geometry=geometry,
-      precision=precision, preferred_element_type=accumulator)
+      dispatch.compute, operation, method, platform, geometry=plain,
+      precision=precision, dtype=wide)
   if platform == 'cpu' and method in _SUMS:
     compute = _unfused(compute, f'tconv_{operation}_{method}')
   result = compute(lhs, rhs)
   if operation == 'conv_transpose':
-    result = _extend(result, tuple((-lo, -hi) for lo, hi in added))
+    result = layout.extend(
+        result, tuple((-lo, -hi) for lo, hi in added))
   return result.astype(dtype)
 
 
@@ -152,14 +151,6 @@ def _unfused(function: Callable[..., jax.Array],
       return jax.jit(call)(*operands)
 
   return apply
-
-
-def _extend(x: jax.Array, added) -> jax.Array:
-  """Adds (low, high) zeros around a fine array, or crops it."""
-  if not any(map(any, added)):
-    return x
-  return lax.pad(x, jnp.zeros((), x.dtype),
-                 ((0, 0, 0), *((lo, hi, 0) for lo, hi in added), (0, 0, 0)))
 
 
 def _shape(operation, lhs, rhs, geometry):
@@ -303,9 +294,9 @@ def _define(operation: str) -> None:
   primitive = _PRIMITIVES[operation]
   primitive.def_impl(functools.partial(xla.apply_primitive, primitive))
   primitive.def_abstract_eval(functools.partial(_abstract, operation=operation))
-  for platform in ('cpu', None):  # None is for all others.
-    lower = functools.partial(_lower, operation=operation,
-                              platform=platform or 'accelerator')
+  for platform in (*dispatch.PLATFORMS, None):  # None is for all others.
+    lower = functools.partial(
+        _lower, operation=operation, platform=platform or 'other')
     mlir.register_lowering(
         primitive, mlir.lower_fun(lower, multiple_results=False), platform)
   ad.defbilinear(primitive, *(

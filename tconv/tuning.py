@@ -123,11 +123,12 @@ def _contractions(jaxpr) -> Iterator[Contraction]:
 
 def _record(contraction: Contraction) -> Recording:
   """Measures a contraction, chooses, and keeps the choice."""
-  platform = 'cpu' if jax.default_backend() == 'cpu' else 'accelerator'
-  rule = dispatch.choose(contraction.operation, contraction.geometry,
-                         contraction.shapes, platform)
+  backend = jax.default_backend()  # 'gpu' is two platforms, with one rule.
+  rule = dispatch.choose(
+      contraction.operation, contraction.geometry.trimmed()[0],
+      contraction.shapes, {'gpu': 'cuda'}.get(backend, backend))
   others = (form for form in dispatch.FORMS
-            if form not in (rule, *_NOT_TIMED, *_too_long(contraction)))
+            if form not in (rule, *_NOT_TIMED, *_left_out(contraction)))
   times = _milliseconds(contraction, (rule, *others))
   fastest = min(times, key=times.__getitem__)
   form = fastest if times[fastest] * _CLEARLY < times[rule] else rule
@@ -136,8 +137,12 @@ def _record(contraction: Contraction) -> Recording:
   return recording
 
 
-def _too_long(contraction: Contraction) -> Iterator[str]:
-  """Forms whose program would have more products or sums than compile soon."""
+def _left_out(contraction: Contraction) -> Iterator[str]:
+  """Forms that do the same as another, or whose program is too long."""
+  if jax.default_backend() != 'gpu':
+    yield 'cudnn'
+  if max(contraction.geometry.dilation, default=1) == 1:
+    yield 'residues'
   taps = math.prod(contraction.geometry.kernel_size)
   if taps > _LONGEST:
     yield 'taps'

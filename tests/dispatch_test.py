@@ -105,7 +105,7 @@ class AutoTest(parameterized.TestCase):
     up = functools.partial(tconv.conv_transpose, strides=stride,
                            feature_group_count=groups)
     step = jax.jit(jax.grad(lambda y, w: (up(y, w)**2).sum(), (0, 1)))
-    y, w = jnp.ones((2, 4, 4, 8)), jnp.ones((4, 4, 6, 8))
+    y, w = jnp.ones((2, 6, 6, 8)), jnp.ones((4, 4, 6, 8))
     program = export.export(step, platforms=[platform])(y, w).mlir_module()
     self.assertEqual(program.count('stablehlo.convolution'), count)
 

@@ -26,7 +26,8 @@ ORDER = (
     ('tconv.forms.layout', 'tconv.forms.patches', 'tconv.forms.rows'),
     ('tconv.forms.matrix', 'tconv.forms.vjp', 'tconv.forms.lax',
      'tconv.forms.zero_insertion', 'tconv.forms.overlap_add', 'tconv.forms'),
-    ('tconv.forms.polyphase', 'tconv.forms.taps'),  # They build on others.
+    ('tconv.forms.polyphase', 'tconv.forms.taps', 'tconv.forms.cudnn',
+     'tconv.forms.residues'),  # They build on others.
     ('tconv.dispatch',),
     ('tconv.recordings',),
     ('tconv.trilinear', 'tconv.arguments'),

@@ -125,7 +125,7 @@ class ChoiceTest(RecordingsTest):
     with mock.patch.object(jax, 'process_count', return_value=2):
       self.assertEqual(program(), program('overlap_add'))
 
-  @parameterized.parameters('cpu', 'accelerator')
+  @parameterized.parameters('cpu', 'cuda', 'tpu')
   def test_recordings_are_of_the_default_backend(self, platform):
     recordings.write(recording())
     for backend, found in (('cpu', platform == 'cpu'),

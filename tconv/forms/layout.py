@@ -36,6 +36,22 @@ def flip(kernel: jax.Array) -> jax.Array:
   return lax.rev(kernel, tuple(range(kernel.ndim - 2)))
 
 
+def extend(x: jax.Array, added: Sequence[tuple[int, int]]) -> jax.Array:
+  """Adds zeros around the spatial axes of an array, or crops them.
+
+  Args:
+    x: [N, *size, C] array.
+    added: (low, high) positions to add to each axis; negative ones crop.
+
+  Returns:
+    [N, *(low + size + high), C] array.
+  """
+  if not any(map(any, added)):
+    return x
+  return lax.pad(x, jnp.zeros((), x.dtype),
+                 ((0, 0, 0), *((lo, hi, 0) for lo, hi in added), (0, 0, 0)))
+
+
 def zeros(shape: Sequence[int], dtype, *, like: jax.Array) -> jax.Array:
   """Zeros that vary over the devices of `jax.shard_map` as another array does.
 

@@ -28,7 +28,8 @@ BLOCK = 8 * 2**20
 
 
 def conv_transpose(y: jax.Array, kernel: jax.Array, geometry: Geometry, *,
-                   precision=None, preferred_element_type=None) -> jax.Array:
+                   precision=None, preferred_element_type=None,
+                   blocks: bool = True) -> jax.Array:
   """Transposes a convolution by stamping the kernel at every coarse position.
 
   Each coarse position scales the whole kernel by its value, which gives a patch
@@ -41,6 +42,7 @@ def conv_transpose(y: jax.Array, kernel: jax.Array, geometry: Geometry, *,
     geometry: sizes that relate the two grids.
     precision: as in `jax.lax.dot_general`.
     preferred_element_type: dtype to accumulate in and to return.
+    blocks: whether to work on large arrays block by block.
 
   Returns:
     [N, *fine, C] array.
@@ -64,7 +66,7 @@ def conv_transpose(y: jax.Array, kernel: jax.Array, geometry: Geometry, *,
     stamped += _cut(x, start, block.fine_size)
     return lax.dynamic_update_slice_in_dim(x, stamped, start, 1)
 
-  count = _block_rows(batch, channels, dtype, geometry)
+  count = _block_rows(batch, channels, dtype, geometry, blocks)
   if count is None or _sizes(batch, channels, y.shape[-1], geometry)['o'] == 1:
     return stamp(y, geometry)
   x = layout.zeros((batch, *geometry.fine_size, channels), dtype, like=y)
@@ -72,7 +74,8 @@ def conv_transpose(y: jax.Array, kernel: jax.Array, geometry: Geometry, *,
 
 
 def conv(x: jax.Array, kernel: jax.Array, geometry: Geometry, *,
-         precision=None, preferred_element_type=None) -> jax.Array:
+         precision=None, preferred_element_type=None,
+         blocks: bool = True) -> jax.Array:
   """Convolves by one matmul of [N * coarse, K * C] patches by [K * C, O].
 
   Args:
@@ -81,6 +84,7 @@ def conv(x: jax.Array, kernel: jax.Array, geometry: Geometry, *,
     geometry: sizes that relate the two grids.
     precision: as in `conv_transpose`.
     preferred_element_type: as in `conv_transpose`.
+    blocks: as in `conv_transpose`.
 
   Returns:
     [N, *coarse, O] array.
@@ -98,7 +102,7 @@ def conv(x: jax.Array, kernel: jax.Array, geometry: Geometry, *,
     return lax.dynamic_update_slice_in_dim(
         y, multiply(_cut(x, start, block.fine_size), block), first, 1)
 
-  count = _block_rows(batch, channels, x.dtype, geometry)
+  count = _block_rows(batch, channels, x.dtype, geometry, blocks)
   if count is None:
     return multiply(x, geometry)
   y = layout.zeros((batch, *geometry.coarse_size, features), dtype, like=x)
@@ -106,7 +110,8 @@ def conv(x: jax.Array, kernel: jax.Array, geometry: Geometry, *,
 
 
 def conv_kernel_grad(x: jax.Array, y: jax.Array, geometry: Geometry, *,
-                     precision=None, preferred_element_type=None) -> jax.Array:
+                     precision=None, preferred_element_type=None,
+                   blocks: bool = True) -> jax.Array:
   """Gives the kernel by one matmul of patches, [K * C, N * coarse], and y.
 
   Args:
@@ -115,6 +120,7 @@ def conv_kernel_grad(x: jax.Array, y: jax.Array, geometry: Geometry, *,
     geometry: sizes that relate the two grids.
     precision: as in `conv_transpose`.
     preferred_element_type: as in `conv_transpose`.
+    blocks: as in `conv_transpose`.
 
   Returns:
     [*K, C / groups, O] array.
@@ -138,7 +144,7 @@ def conv_kernel_grad(x: jax.Array, y: jax.Array, geometry: Geometry, *,
     return total + multiply(_cut(x, start, block.fine_size),
                             _cut(y, first, block.coarse_size), block)
 
-  count = _block_rows(batch, channels, x.dtype, geometry)
+  count = _block_rows(batch, channels, x.dtype, geometry, blocks)
   if count is None:
     kernel = multiply(x, y, geometry)
   else:
@@ -179,11 +185,12 @@ def _product(letters: str, a: jax.Array, b: jax.Array, sizes: dict, precision,
   return product.reshape(shape)
 
 
-def _block_rows(batch: int, channels: int, dtype, geometry: Geometry
-                ) -> int | None:
+def _block_rows(batch: int, channels: int, dtype, geometry: Geometry,
+                blocks: bool) -> int | None:
   """Coarse rows whose patches fill a block; None if there are few of them."""
   sizes = (batch, *geometry.coarse_size)
-  if not geometry.num_axes or not all(isinstance(n, int) for n in sizes):
+  if (not blocks or not geometry.num_axes
+      or not all(isinstance(n, int) for n in sizes)):
     return None  # There are no rows, or it is not known how large they are.
   size, *others = geometry.coarse_size
   row = (batch * math.prod(others) * math.prod(geometry.kernel_size)

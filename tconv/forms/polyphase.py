@@ -2,17 +2,24 @@
 
 Fine positions that agree modulo the stride meet the same taps. Each such phase
 is a dense convolution of the coarse array with every s-th tap. With the phases
-as channels, all of them are one convolution with stride 1, and an interleaving
-that costs no arithmetic. Also known as sub-pixel convolution or kernel
-segregation. A dilated kernel is written out first.
+as channels, all of them are one dense convolution with stride 1, and an
+interleaving that costs no arithmetic. Also known as sub-pixel convolution or
+kernel segregation. A dilated kernel is written out first.
+
+Another form computes the dense convolution: by default `overlap_add`, as
+matmuls; on a GPU, for groups, the platform's own convolution.
 
 References:
   Shi et al., `Is the deconvolution layer the same as a convolutional layer?
   <https://arxiv.org/abs/1609.07009>`_, 2016.
 """
 
+from collections.abc import Iterator
+import dataclasses
 import functools
+import itertools
 import math
+from typing import Any
 
 import jax
 from jax import lax
@@ -22,11 +29,17 @@ from tconv.forms import layout
 from tconv.forms import overlap_add
 from tconv.forms import vjp
 from tconv.geometry import Geometry
+from tconv.geometry import Pads
 
 
 def conv_transpose(y: jax.Array, kernel: jax.Array, geometry: Geometry, *,
-                   precision=None, preferred_element_type=None) -> jax.Array:
+                   precision=None, preferred_element_type=None,
+                   dense: Any = overlap_add,
+                   split: bool = False) -> jax.Array:
   """Transposes a convolution: all phases by one dense convolution, then woven.
+
+  Where the stride does not divide the kernel, phases have different numbers of
+  taps, and all are filled up with zeros to the largest number.
 
   Args:
     y: [N, *coarse, O] array.
@@ -34,14 +47,24 @@ def conv_transpose(y: jax.Array, kernel: jax.Array, geometry: Geometry, *,
     geometry: sizes that relate the two grids.
     precision: as in `jax.lax.dot_general`.
     preferred_element_type: dtype to accumulate in and to return.
+    dense: module of the form that computes the dense convolution.
+    split: whether to cut the kernel up instead where filling it would cost more
+      than a fifth of the work, and to add up what its parts give.
 
   Returns:
     [N, *fine, C] array.
   """
+  options = {'precision': precision,
+             'preferred_element_type': preferred_element_type, 'dense': dense}
+  if split and _filling(geometry) > 1.2:
+    return functools.reduce(jnp.add, (
+        layout.extend(
+            conv_transpose(y, kernel[taps], part, **options),
+            tuple((-lo, -hi) for lo, hi in added))
+        for taps, part, added in _parts(geometry)))
+  del options['dense']
   return _weave(
-      overlap_add.conv(
-          y, _segregate(kernel, geometry), _dense(geometry),
-          precision=precision, preferred_element_type=preferred_element_type),
+      dense.conv(y, _segregate(kernel, geometry), _dense(geometry), **options),
       geometry)
 
 
@@ -93,6 +116,41 @@ def _shifts(geometry: Geometry) -> tuple[int, ...]:
       geometry.effective_kernel_size, geometry.strides))
 
 
+def _phases(geometry: Geometry) -> tuple[int, ...]:
+  """Phases on each axis that have taps."""
+  return tuple(map(min, geometry.effective_kernel_size, geometry.strides))
+
+
+def _filling(geometry: Geometry) -> float:
+  """Taps of all phases, filled up with zeros, over those of the kernel."""
+  return math.prod(m * p / k for m, p, k in zip(
+      _shifts(geometry), _phases(geometry), geometry.kernel_size))
+
+
+def _parts(geometry: Geometry) -> Iterator[
+    tuple[tuple[slice, ...], Geometry, Pads]]:
+  """Cuts a kernel into parts whose phases have equal numbers of taps.
+
+  Args:
+    geometry: sizes that relate the two grids, with a kernel that is not
+      dilated.
+
+  Yields:
+    The taps of a part, its geometry, and by how much its fine grid is larger.
+  """
+  pieces = [  # First tap and number of taps: whole strides, and the rest.
+      [(start, size) for start, size in ((0, k - k % s), (k - k % s, k % s))
+       if size] for k, s in zip(geometry.kernel_size, geometry.strides)]
+  for part in itertools.product(*pieces):
+    padding = tuple(
+        (lo - start, hi - (k - start - size)) for (lo, hi), k, (start, size)
+        in zip(geometry.padding, geometry.kernel_size, part))
+    yield (tuple(slice(start, start + size) for start, size in part),
+           *dataclasses.replace(
+               geometry, kernel_size=tuple(size for _, size in part),
+               padding=padding).trimmed())
+
+
 def _reach(geometry: Geometry) -> tuple[tuple[int, int], ...]:
   """The outputs of a phase that reach the fine grid, first and past the last.
 
@@ -120,20 +178,18 @@ def _segregate(kernel: jax.Array, geometry: Geometry) -> jax.Array:
   Tap m * s + a becomes tap m of phase a.
   """
   n, groups = geometry.num_axes, geometry.feature_group_count
-  shifts = _shifts(geometry)
+  shifts, phases = _shifts(geometry), _phases(geometry)
   kernel = lax.pad(kernel, jnp.zeros((), kernel.dtype), [
-      *((0, m * s - e, d - 1) for m, s, e, d in zip(
-          shifts, geometry.strides, geometry.effective_kernel_size,
-          geometry.dilation)),
+      *((0, m * p - e, d - 1) for m, p, e, d in zip(
+          shifts, phases, geometry.effective_kernel_size, geometry.dilation)),
       (0, 0, 0), (0, 0, 0)])
   kernel = kernel.reshape(
-      *(size for pair in zip(shifts, geometry.strides) for size in pair),
+      *(size for pair in zip(shifts, phases) for size in pair),
       *kernel.shape[-2:])
   kernel = kernel.transpose(
       *range(0, 2 * n, 2), *range(1, 2 * n, 2), 2 * n, 2 * n + 1)
   kernel = kernel.reshape(
-      *shifts, math.prod(geometry.strides) * kernel.shape[-2],
-      kernel.shape[-1])
+      *shifts, math.prod(phases) * kernel.shape[-2], kernel.shape[-1])
   return layout.flip(layout.swap_channels(kernel, groups))
 
 
@@ -141,9 +197,14 @@ def _weave(phases: jax.Array, geometry: Geometry) -> jax.Array:
   """[N, *q, (groups, *phases, C / groups)] -> [N, *fine, C]."""
   n, groups = geometry.num_axes, geometry.feature_group_count
   batch, *sizes, features = phases.shape
+  written = _phases(geometry)
   phases = phases.reshape(
-      batch, *sizes, groups, *geometry.strides,
-      features // groups // math.prod(geometry.strides))
+      batch, *sizes, groups, *written, features // groups // math.prod(written))
+  if written != geometry.strides:  # The others are zero.
+    phases = lax.pad(phases, jnp.zeros((), phases.dtype), [
+        *((0, 0, 0),) * (n + 2),
+        *((0, s - p, 0) for s, p in zip(geometry.strides, written)),
+        (0, 0, 0)])
   woven = phases.transpose(
       0, *(axis for i in range(n) for axis in (1 + i, n + 2 + i)),
       n + 1, 2 * n + 2)
@@ -163,4 +224,4 @@ def _unweave(x: jax.Array, geometry: Geometry) -> jax.Array:
   sizes = (stop - start for start, stop in _reach(geometry))
   return vjp.pull_back(
       functools.partial(_weave, geometry=geometry),
-      (x.shape[0], *sizes, x.shape[-1] * math.prod(geometry.strides)), x)
+      (x.shape[0], *sizes, x.shape[-1] * math.prod(_phases(geometry))), x)
