@@ -100,8 +100,7 @@ def _has_small_image(operation: str, geometry: Geometry) -> bool:
     return all(c <= k for k, c, _, _ in axes)
   # XLA leaves axes out that it takes for groups.
   counted = [(k, c) for k, c, s, pads in axes
-             if (k, s, pads) != (2, 2, (1, 1))
-             and (k, s, pads) != (c, 1, (c - 1, c - 1))]
+             if (k, s, pads) != (c, 1, (c - 1, c - 1))]
   return math.prod(k for k, _ in counted) > math.prod(c for _, c in counted)
 
 

@@ -213,8 +213,8 @@ class RobustnessTest(parameterized.TestCase):
     self.assertEqual(
         tconv.conv_kernel_grad(x, y, 3, 2, **options).shape, w.shape)
 
-  def test_grouped_matrix_in_three_dimensions_does_not_crash(self):
-    # jaxlib 0.10.2 may end the process, so this one is a process of its own,
+  def test_what_xla_crashes_on_is_avoided(self):
+    # jaxlib 0.10.2 would end the process, so this one is a process of its own,
     # with XLA's usual optimizations.
     run = subprocess.run(
         [sys.executable, '-c', textwrap.dedent("""
@@ -224,6 +224,14 @@ class RobustnessTest(parameterized.TestCase):
             w = tconv.conv_kernel_grad(x, y, 3, 1, 'VALID', method='matrix',
                                        feature_group_count=2)
             np.testing.assert_array_equal(w, np.full_like(w, 8))
+
+            y, w = np.ones((1, 6, 2, 3)), np.ones((2, 4, 3, 3))
+            for method in ('vjp', 'lax', 'zero_insertion', 'cudnn'):
+              x, expected = (
+                  tconv.conv_transpose(y, w, (2, 1), [(1, 1), (0, 0)],
+                                       method=method)
+                  for method in (method, 'matrix'))
+              np.testing.assert_array_equal(x, expected)
             """)],
         env=os.environ | {'XLA_FLAGS': ''}, capture_output=True, text=True,
         check=False)
