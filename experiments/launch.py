@@ -3,15 +3,18 @@
     python -m experiments.launch --num_processes=2 --config=FILE --workdir=PATH
 
 All other flags are those of `experiments.main`. If a process ends before its
-time, the others are stopped; the same command goes on from the last checkpoint.
+time, the others are stopped, and the last line says which process it was. After
+a signal, the same command goes on from the last checkpoint; after an error, it
+does so once the reason of the error is gone.
 """
 
 from collections.abc import Sequence
+import queue
 import signal
 import socket
 import subprocess
 import sys
-import time
+import threading
 
 from absl import app
 from absl import flags
@@ -19,6 +22,10 @@ from absl import flags
 _NUM_PROCESSES = flags.DEFINE_integer(
     'num_processes', 2, 'How many to run.', lower_bound=2)
 _GRACE = 5  # Seconds to end in, after a signal.
+_GOES_ON = 'the same command goes on from the last checkpoint.'
+# Signals that somebody sends, or the system that runs out of memory; the others
+# come of a fault in the process, which may well come again.
+_SENT = (signal.SIGHUP, signal.SIGINT, signal.SIGKILL, signal.SIGTERM)
 
 
 def main(argv: Sequence[str]) -> None:
@@ -35,17 +42,18 @@ def main(argv: Sequence[str]) -> None:
           stdout=None if i == 0 else subprocess.DEVNULL))
     failed = _first_failure(processes)
   except KeyboardInterrupt:
-    sys.exit('error: stopped; the same command goes on from the last '
-             'checkpoint.')
+    sys.exit(f'error: stopped; {_GOES_ON}')
   finally:
+    for impatient in signal.SIGINT, signal.SIGTERM:
+      signal.signal(impatient, signal.SIG_IGN)  # None may outlive this one.
     _stop(processes)
   if failed is not None:
     code = processes[failed].returncode
     how = (f'signal {-code}' if code < 0 else
            f'exit status {code}, for the reason above')
+    advice = f'; {_GOES_ON}' if -code in _SENT else '.'
     sys.exit(f'error: process {failed} of {number} ended with {how}, and the '
-             'others were stopped; the same command goes on from the last '
-             'checkpoint.')
+             f'others were stopped{advice}')
 
 
 def free_port() -> int:
@@ -57,13 +65,18 @@ def free_port() -> int:
 
 def _first_failure(processes: Sequence[subprocess.Popen]) -> int | None:
   """Waits until all have ended well, or one has not, and tells which."""
-  while True:
-    codes = [process.poll() for process in processes]
-    bad = {code: i for i, code in enumerate(codes) if code}
-    if bad or None not in codes:
-      # One that was killed comes first: its end is the reason of the others.
-      return bad[min(bad)] if bad else None
-    time.sleep(.2)
+  # A process that fails takes the others with it within milliseconds, by
+  # whatever error or signal; so each is waited for by a thread of its own.
+  ended = queue.SimpleQueue()
+
+  def wait(number, process):
+    process.wait()
+    ended.put(number)
+
+  for each in enumerate(processes):
+    threading.Thread(target=wait, args=each, daemon=True).start()
+  return next((number for number in (ended.get() for _ in processes)
+               if processes[number].returncode), None)
 
 
 def _stop(processes: Sequence[subprocess.Popen]) -> None:
