@@ -15,29 +15,25 @@ _CONVOLUTIONS = {'convolution', 'custom-call', 'dot'}
 
 @dataclasses.dataclass(frozen=True)
 class Call:
-  """A convolution that is left to cuDNN.
+  """A convolution by cuDNN, or a product of matrices.
 
   Attributes:
-    kind: 'convForward', 'convBackwardInput' or 'convBackwardFilter'.
-    operands: the arrays that are convolved.
-    result: what comes out.
+    kind: 'convForward', 'convBackwardInput' or 'convBackwardFilter', by which
+      XLA asks for cuDNN's function of that name; or 'matmul'.
+    operands: the arrays that are convolved or multiplied.
+    result: the array that comes out.
   """
   kind: str
   operands: tuple[hlo.Array, ...]
   result: hlo.Array
 
-  @property
-  def dtypes(self) -> tuple[str, ...]:
-    """Those of the operands and of the result, each once."""
-    return tuple(dict.fromkeys(
-        a.dtype for a in (*self.operands, self.result)))
-
   def __str__(self) -> str:
-    return f'{self.kind} {" ".join(self.dtypes)}'
+    operands = ', '.join(map(str, self.operands))
+    return f'{self.kind}({operands}) -> {self.result}'
 
 
-def cudnn_calls(program: hlo.Program) -> tuple[Call, ...]:
-  """Finds the convolutions that cuDNN is asked for, in loops once each.
+def calls(program: hlo.Program) -> tuple[Call, ...]:
+  """Finds the convolutions and products of matrices, in loops once each.
 
   Args:
     program: compiled for a GPU.
@@ -45,11 +41,12 @@ def cudnn_calls(program: hlo.Program) -> tuple[Call, ...]:
   Returns:
     The calls, sorted by kind.
   """
-  return tuple(sorted(
-      (Call(_target(instruction).removeprefix(_CUDNN),
-            _operands(computation, instruction), instruction.results[0])
-       for computation, instruction, _ in program.walk()
-       if _target(instruction).startswith(_CUDNN)), key=str))
+  found = []
+  for computation, instruction, _ in program.walk():
+    if kind := _kind(instruction):
+      found.append(Call(kind, _operands(computation, instruction),
+                        instruction.results[0]))
+  return tuple(sorted(found, key=str))
 
 
 def inserted_zeros(program: hlo.Program, at_least: int
@@ -108,6 +105,15 @@ def all_gathered(program: hlo.Program) -> tuple[hlo.Array, ...]:
   return tuple(
       instruction.results[-1] for _, instruction, _ in program.walk()
       if instruction.opcode in ('all-gather', 'all-gather-start'))
+
+
+def _kind(instruction: hlo.Instruction) -> str | None:
+  target = _target(instruction)
+  if target.startswith(f'{_CUDNN}conv'):
+    return target.removeprefix(_CUDNN)
+  if instruction.opcode == 'dot' or target.startswith('__cublas$'):
+    return 'matmul'
+  return None
 
 
 def _target(instruction: hlo.Instruction) -> str:

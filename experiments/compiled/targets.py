@@ -21,7 +21,7 @@ _ENVIRONMENT = {
     'TPU_WORKER_HOSTNAMES': 'localhost',
     'TPU_ACCELERATOR_TYPE': 'v5litepod-4',
     'TPU_SKIP_MDS_QUERY': '1',
-    'TPU_STDERR_LOG_LEVEL': '3',
+    'ALLOW_MULTIPLE_LIBTPU_LOAD': '1',
 }
 # Four devices each. For a GPU, XLA wants its description, too.
 _TOPOLOGIES = {
@@ -67,9 +67,9 @@ def devices(target: str) -> Sequence[Any]:
     return topologies.get_topology_desc(**options).devices
   except (NotImplementedError, RuntimeError) as error:
     raise MissingCompilerError(
-        f'The compiler for {target} is not installed here ({error}). Run `make '
-        'codegen`, or this command with .venv-codegen/bin/python, which that '
-        'makes.') from error
+        f'There is no compiler for {target} here: {error}. `make codegen` '
+        'installs one into .venv-codegen; run this with '
+        '.venv-codegen/bin/python.') from error
 
 
 def placed(target: str, shape: Sequence[int], dtype: Any
