@@ -20,6 +20,9 @@ TEST = [
     *EXPERIMENTS, 'chex', 'flatbuffers', 'hypothesis', 'keras', 'onnx',
     'onnxruntime', 'playwright', 'pytest', 'pytest-xdist', 'safetensors',
 ]
+# What compiles for devices that are not here, beside the compilers themselves:
+# `make codegen` installs those of jax's version.
+CODEGEN = ['jinja2', 'ml_collections', 'pytest', 'rich']
 DEV = [*TEST, 'pyrefly', 'ruff']
 
 setuptools.setup(
@@ -35,5 +38,6 @@ setuptools.setup(
     python_requires='>=3.11',
     install_requires=['absl-py', 'flax', 'jax>=0.10', 'optax'],
     extras_require={
-        'experiments': EXPERIMENTS, 'peers': PEERS, 'test': TEST, 'dev': DEV},
+        'experiments': EXPERIMENTS, 'peers': PEERS, 'test': TEST, 'dev': DEV,
+        'codegen': CODEGEN},
 )

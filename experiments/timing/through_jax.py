@@ -5,6 +5,7 @@ import functools
 from typing import Any
 
 from flax import linen
+from flax import nnx
 import jax
 from jax import lax
 import jax.numpy as jnp
@@ -38,16 +39,39 @@ def _lax(layer: layers.Layer) -> Function:
       feature_group_count=layer.groups)
 
 
-def _flax(layer: layers.Layer) -> Function:
-  """Kernel as for lax."""
-  if layer.groups > 1:
-    raise NotImplementedError('has no groups')
-  strides, dilation, padding = _options(layer)
-  module = linen.ConvTranspose(
-      layer.fan_out, layer.geometry.kernel_size, strides, padding,
-      kernel_dilation=dilation, use_bias=False)
-  return lambda inputs, kernel: module.apply(
+def _nnx(module: Callable[..., nnx.Module], layer: layers.Layer
+         ) -> Function:
+  """By a layer of nnx; kernel as for lax."""
+  graph, _ = nnx.split(nnx.eval_shape(lambda: module(
+      layer.fan_in, layer.fan_out, layer.geometry.kernel_size,
+      rngs=nnx.Rngs(0), **_layer_options(module, layer))))
+
+  def apply(inputs, kernel):
+    built: Any = nnx.merge(graph, nnx.State({'kernel': nnx.Param(kernel)}))
+    return built(inputs)
+
+  return apply
+
+
+def _linen(module: Callable[..., linen.Module], layer: layers.Layer
+           ) -> Function:
+  """By a layer of linen; kernel as for lax."""
+  built = module(layer.fan_out, layer.geometry.kernel_size,
+                 **_layer_options(module, layer))
+  return lambda inputs, kernel: built.apply(
       {'params': {'kernel': kernel}}, inputs)
+
+
+def _layer_options(module, layer) -> dict[str, Any]:
+  """The arguments that layers of nnx and of linen share."""
+  strides, dilation, padding = _options(layer)
+  options = {'strides': strides, 'padding': padding,
+             'kernel_dilation': dilation, 'use_bias': False}
+  if layer.groups == 1:
+    return options
+  if module is nnx.ConvTranspose:
+    raise NotImplementedError('has no groups')
+  return {**options, 'feature_group_count': layer.groups}
 
 
 def _options(layer: layers.Layer):
@@ -59,8 +83,14 @@ def _options(layer: layers.Layer):
 
 
 # lax comes first: the others are compared with it.
-_FUNCTIONS = {'lax': _lax, 'tconv': _tconv, 'flax': _flax}
-NAMES = tuple(_FUNCTIONS)
+_FUNCTIONS = {
+    'lax': _lax, 'tconv': _tconv,
+    'flax': functools.partial(_nnx, nnx.ConvTranspose),
+    'tconv.nnx': functools.partial(_nnx, tconv.nnx.ConvTranspose),
+    'tconv.linen': functools.partial(_linen, tconv.linen.ConvTranspose),
+}
+NAMES = 'lax', 'tconv', 'flax'
+LAYERS = 'tconv.nnx', 'tconv.linen'  # The same work as tconv's, not timed.
 
 
 def _flipped(kernel: np.ndarray, groups: int) -> np.ndarray:
@@ -76,7 +106,7 @@ def program(name: str, layer: layers.Layer, kind: str
   """What is to be compiled.
 
   Args:
-    name: one of `NAMES`.
+    name: one of `NAMES` or `LAYERS`.
     layer: to compute.
     kind: one of `calls.KINDS`.
 
