@@ -28,7 +28,7 @@ class MainTest(parameterized.TestCase):
       ('--config.num_stepz=1', 'such field: \'num_stepz\'\n.*mean "num_steps"'),
       ('--config.trunk.depth=1', "such field: 'depth'"),
       ('--config.num_steps=many', r'--config.num_steps=many: invalid literal'),
-      ('--config.scales=(1,)', r'config.scales must be .*2; got \(1,\)'),
+      ('--config.scales=(1,)', r'config.scales must be .*2 to 50; got \(1,\)'),
       ('--config.study=art', "config.study must be .*got 'art'"))
   def test_a_wrong_config_is_one_clear_line(self, flag, message):
     result = run('--config=configs/upsampling.py:smoke',
