@@ -95,9 +95,27 @@ def open_workdir(path: str, config: ml_collections.ConfigDict) -> pathlib.Path:
 def _recorded(file: pathlib.Path) -> Any:
   """The config in a `config.json`, or None where there is none to be read."""
   try:
-    return json.loads(file.read_text())['config']
+    return read_json(file.read_text())['config']
   except (ValueError, KeyError, TypeError):
     return None
+
+
+def read_json(text: str) -> Any:
+  """Reads JSON that anybody may have written.
+
+  Args:
+    text: to read.
+
+  Returns:
+    Its value.
+
+  Raises:
+    ValueError: it is no JSON, or nested too deeply to be read.
+  """
+  try:
+    return json.loads(text)
+  except RecursionError as error:
+    raise ValueError('nested too deeply') from error
 
 
 def environment() -> dict[str, Any]:
