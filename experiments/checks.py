@@ -4,8 +4,12 @@ from collections.abc import Sequence
 
 import jax
 import ml_collections
+import numpy as np
 
 from experiments import workdir as workdir_lib
+
+_MOST = 2**31 - 1  # What counts steps and sizes has 32 bits, at least.
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 def require(config: ml_collections.ConfigDict, condition: object, field: str,
@@ -26,18 +30,66 @@ def require(config: ml_collections.ConfigDict, condition: object, field: str,
         f'config.{field} must be {wanted}; got {config[field]!r}.')
 
 
-def whole(values: Sequence, least: int) -> bool:
+def whole(values: Sequence, least: int, most: int = _MOST) -> bool:
   """Tells whether there are values, all of them whole numbers.
 
   Args:
     values: to look at.
     least: the smallest that is allowed.
+    most: the largest that is allowed.
 
   Returns:
     Whether they are.
   """
   return bool(values) and all(
-      isinstance(value, int) and value >= least for value in values)
+      isinstance(value, int) and least <= value <= most for value in values)
+
+
+def counts(config: ml_collections.ConfigDict, *fields: str) -> None:
+  """Checks that fields are whole numbers of at least 1.
+
+  Args:
+    config: of a study.
+    *fields: their names.
+
+  Raises:
+    RunError: one of them is not.
+  """
+  for field in fields:
+    require(config, whole((config[field],), 1), field,
+            f'a whole number from 1 to {_MOST}')
+
+
+def positive(config: ml_collections.ConfigDict, *fields: str) -> None:
+  """Checks that fields are positive numbers that float32 has.
+
+  Args:
+    config: of a study.
+    *fields: their names.
+
+  Raises:
+    RunError: one of them is not.
+  """
+  for field in fields:
+    require(config, 0 < config[field] <= _LARGEST, field,
+            f'above 0 and at most {_LARGEST:.2g}')
+
+
+def seeds(config: ml_collections.ConfigDict, field: str) -> None:
+  """Checks that a field has seeds, which draw different numbers.
+
+  Args:
+    config: of a study.
+    field: its name.
+
+  Raises:
+    RunError: it has not.
+  """
+  most = 2**32 - 1  # Of larger ones, JAX takes the last 32 bits.
+  require(config, whole(config[field], 0, most), field,
+          f'whole numbers from 0 to {most}')
+  require(config, len(set(config[field])) == len(config[field]), field,
+          'different numbers')
 
 
 def loop(config: ml_collections.ConfigDict) -> None:
@@ -50,16 +102,11 @@ def loop(config: ml_collections.ConfigDict) -> None:
   Raises:
     RunError: one of them cannot be used.
   """
-  require(config, whole(config.seeds, 0), 'seeds',
-          'whole numbers of at least 0')
-  require(config, len(set(config.seeds)) == len(config.seeds), 'seeds',
-          'different numbers')
-  for field in 'num_steps', 'batch_size', 'log_every':
-    require(config, config[field] >= 1, field, 'at least 1')
+  seeds(config, 'seeds')
+  counts(config, 'num_steps', 'batch_size', 'log_every', 'save_every')
   number = jax.device_count()
   require(config, config.batch_size % number == 0, 'batch_size',
           f'a multiple of the number of devices, {number}')
-  require(config,
-          config.save_every > 0 and config.save_every % config.log_every == 0,
-          'save_every', f'a multiple of log_every, {config.log_every}')
-  require(config, config.learning_rate > 0, 'learning_rate', 'above 0')
+  require(config, config.save_every % config.log_every == 0, 'save_every',
+          f'a multiple of log_every, {config.log_every}')
+  positive(config, 'learning_rate')

@@ -40,6 +40,7 @@ _NUM_PROCESSES = flags.DEFINE_integer(
 _PROCESS_ID = flags.DEFINE_integer(
     'process_id', 0, 'Which of them this is.', lower_bound=0)
 flags.mark_flag_as_required('config')
+flags.register_validator('workdir', bool, '--workdir must name a folder')
 
 
 @flags.multi_flags_validator(
@@ -62,14 +63,30 @@ def parse_flags(argv: list[str]) -> list[str]:
 
 
 def main(argv: list[str]) -> None:
-  """Checks the config, makes the workdir and runs the study in it."""
+  """Runs the study, or ends with a line that says why it could not."""
   if argv[1:]:
     raise app.UsageError(f'unexpected arguments: {shlex.join(argv[1:])}')
+  signal.signal(signal.SIGTERM, signal.default_int_handler)  # As Ctrl-C.
+  try:
+    _run()
+  except KeyboardInterrupt:
+    _end('stopped; the same command goes on from the last checkpoint.')
+  finally:
+    _die_of_signals()
+
+
+def _die_of_signals():
+  """Lets a signal end the process at once: all has been written, or said."""
+  for number in signal.SIGINT, signal.SIGTERM:
+    signal.signal(number, signal.SIG_DFL)
+
+
+def _run():
+  """Checks the config, makes the workdir and runs the study in it."""
   # Imported here, so that a mistaken flag is answered at once.
   from experiments import devices
   from experiments import workdir as workdir_lib
   command = shlex.join(['python', '-m', 'experiments.main', *sys.argv[1:]])
-  signal.signal(signal.SIGTERM, signal.default_int_handler)  # As Ctrl-C.
   try:
     if _COORDINATOR.value:
       devices.connect(
@@ -85,8 +102,6 @@ def main(argv: list[str]) -> None:
         stack.enter_context(workdir_lib.locked(_WORKDIR.value))
         workdir_lib.open_workdir(_WORKDIR.value, config)
       study.run(config, pathlib.Path(_WORKDIR.value), command=command)
-  except KeyboardInterrupt:
-    _end('stopped; the same command goes on from the last checkpoint.')
   except workdir_lib.RunError as error:
     _end(error)
   except OSError as error:

@@ -208,5 +208,6 @@ if __name__ == '__main__':
       'period', 2, 'Of the pattern, in pixels.', lower_bound=2)
   _OUT = flags.DEFINE_string(
       'out', 'runs/measure', 'Folder for the results, made if need be.')
+  flags.register_validator('out', bool, '--out must name a folder')
   logging.set_verbosity(logging.WARNING)
   app.run(lambda argv: main(argv, _IMAGES.value, _PERIOD.value, _OUT.value))

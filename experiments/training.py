@@ -131,13 +131,15 @@ def _forget(metrics_file: pathlib.Path, label: str, done: int) -> None:
 
 
 def _lines(metrics_file: pathlib.Path) -> Iterator[dict[str, Any]]:
-  """Reads what is whole; the writing of a line may have been cut short."""
+  """Reads what `_Record` writes; the last line may have been cut short."""
   for text in metrics_file.read_text('utf-8', errors='replace').splitlines():
     try:
-      line = json.loads(text)
+      line = workdir_lib.read_json(text)
     except ValueError:
       continue
-    if isinstance(line, dict) and {'run', 'step'} <= set(line):
+    if (isinstance(line, dict) and {'run', 'step'} <= set(line)
+        and all(isinstance(value, str if name == 'run' else (int, float))
+                for name, value in line.items())):
       yield line
 
 

@@ -37,6 +37,7 @@ import tconv
 
 _OUT = flags.DEFINE_string(
     'out', 'runs/walkthrough', 'Folder for the figures, made if need be.')
+flags.register_validator('out', bool, '--out must name a folder')
 
 IMAGE = np.array([[1, 0, 2, 1], [0, 1, 0, 2], [1, 2, 1, 0], [0, 1, 0, 1]])
 TWIN = np.array([[1, 0, 2, 1], [0, 0, 1, 2], [1, 3, 0, 0], [0, 1, 0, 1]])
@@ -279,6 +280,11 @@ def main(argv: Sequence[str]) -> None:
   """Tells the story on the terminal and saves its figures."""
   if len(argv) > 1:
     raise app.UsageError(f'unexpected arguments: {argv[1:]}')
+  folder = pathlib.Path(_OUT.value)
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+  except OSError as error:
+    sys.exit(f'error: --out cannot be written: {error}')
   logging.set_verbosity(logging.WARNING)  # JAX reports the TPUs it looked for.
   console = Console(width=80, highlight=False)
   story = Story(console)
@@ -286,8 +292,6 @@ def main(argv: Sequence[str]) -> None:
   figures = dict(matrix=matrix, one_to_nine=_up(story, c),
                  zero_insertion=_strides(story), overlap=_overlap(story))
   _relations(story)
-  folder = pathlib.Path(_OUT.value)
-  folder.mkdir(parents=True, exist_ok=True)
   for name, figure in figures.items():
     figure.savefig(folder / f'{name}.png', dpi=120)
   console.print(f'\nFigures in {folder}: {", ".join(figures)} (.png)',

@@ -4,10 +4,12 @@ from collections.abc import Iterator
 from collections.abc import Sequence
 import contextlib
 import csv
+import errno
 import fcntl
 from importlib import metadata
 import io
 import json
+import os
 import pathlib
 import platform
 import re
@@ -18,6 +20,9 @@ import jax
 import ml_collections
 
 _LOCK = 'lock'
+_FOLDERS = ('checkpoints', 'events', 'figures')
+_FILES = ('metrics.jsonl', 'results.json', 'results.csv', 'timings.json',
+          'report.html')
 _PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'grain',
              'numpy', 'scikit-image', 'scikit-learn')
 
@@ -87,6 +92,13 @@ def open_workdir(path: str, config: ml_collections.ConfigDict) -> pathlib.Path:
       raise RunError(
           f'{workdir} holds a run of another config; take another --workdir or '
           'delete it.')
+    # What is in the way is to be found now, and not after all trainings.
+    for name in _FOLDERS:
+      (workdir / name).mkdir(exist_ok=True)
+    for name in _FILES:
+      if (workdir / name).is_dir():
+        raise IsADirectoryError(
+            errno.EISDIR, os.strerror(errno.EISDIR), str(workdir / name))
     write_json(file, {'config': settings, **environment()})
     (workdir / 'metrics.jsonl').touch()
   return workdir
@@ -95,9 +107,27 @@ def open_workdir(path: str, config: ml_collections.ConfigDict) -> pathlib.Path:
 def _recorded(file: pathlib.Path) -> Any:
   """The config in a `config.json`, or None where there is none to be read."""
   try:
-    return json.loads(file.read_text())['config']
+    return read_json(file.read_text())['config']
   except (ValueError, KeyError, TypeError):
     return None
+
+
+def read_json(text: str) -> Any:
+  """Reads JSON that anybody may have written.
+
+  Args:
+    text: to read.
+
+  Returns:
+    Its value.
+
+  Raises:
+    ValueError: it is no JSON, or nested too deeply to be read.
+  """
+  try:
+    return json.loads(text)
+  except RecursionError as error:
+    raise ValueError('nested too deeply') from error
 
 
 def environment() -> dict[str, Any]:

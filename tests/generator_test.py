@@ -185,7 +185,9 @@ class CheckTest(parameterized.TestCase):
       ('latents', 0), ('generator_features', 0), ('discriminator_features', 0),
       ('num_steps', 0), ('batch_size', 0), ('learning_rate', 0.),
       ('save_every', 30), ('classifier.num_steps', 0),
-      ('classifier.learning_rate', 0.))
+      ('classifier.learning_rate', 0.), ('untrained_seeds', (2**32,)),
+      ('untrained_seeds', (1, 1)), ('latents', 2**31),
+      ('classifier.learning_rate', float('inf')))
   def test_useless_values_are_refused(self, field, value):
     config = config_lib.get_config()
     config.update_from_flattened_dict({field: value})
@@ -201,6 +203,14 @@ class CheckTest(parameterized.TestCase):
     generator.check(config)
     config.stacks = (stack[1:],)
     with self.assertRaisesRegex(workdir_lib.RunError, '4 stages .* size 64'):
+      generator.check(config)
+
+  def test_patches_are_no_larger_than_the_photographs(self):
+    config = config_lib.get_config('patches')
+    stack = ('transposed k4',) * 7
+    config.update({'size': 512, 'stacks': (stack,), 'untrained_stacks': ()})
+    with self.assertRaisesRegex(
+        workdir_lib.RunError, 'size must be at most 300 for patches; got 512'):
       generator.check(config)
 
   @parameterized.parameters(

@@ -227,7 +227,9 @@ class CheckTest(parameterized.TestCase):
       ('decoders', ('bilinear',)), ('decoders', ('frozen', 'frozen')),
       ('channels', (8, 8)), ('channels', (8, 8, 0)), ('convolutions', 0),
       ('pictures', 0), ('pictures', 129), ('decoder_learning_rate', 0.),
-      ('learning_rate', -1.), ('seeds', ()), ('save_every', 30))
+      ('learning_rate', -1.), ('seeds', ()), ('save_every', 30),
+      ('decoder_learning_rate', float('inf')), ('convolutions', 2**31),
+      ('channels', (8, 8, 2**31)))
   def test_useless_values_are_refused(self, field, value):
     config = config_lib.get_config()
     config.update_from_flattened_dict({field: value})

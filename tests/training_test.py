@@ -143,6 +143,20 @@ class TrainTest(parameterized.TestCase):
         'loss': ([4, 6], [1.5, 4.5]), 'state': ([4, 6], [1.5, 4.5])})
     self.assertEqual(list(curves), ['first', 'second'])
 
+  @parameterized.parameters(
+      '[' * 200_000, '[]', '7', '{"run": "counter"}', '{"run": 1, "step": 2}',
+      '{"run": ["counter"], "step": 2}', '{"run": "counter", "step": "2"}',
+      '{"run": "counter", "step": null}',
+      '{"run": "counter", "step": 2, "loss": "small"}',
+      '{"run": "counter", "step": 2, "loss": {}}')
+  def test_what_others_wrote_is_left_out(self, line):
+    self.file.write_text(line + '\n')
+    self.train(num_steps=4)
+    self.assertLen(self.logged(), 1)
+    self.file.write_text(self.file.read_text() + line)
+    self.assertEqual(training.history(self.workdir), {
+        'counter': {'loss': ([4], [1.5]), 'state': ([4], [1.5])}})
+
   def test_two_checkpoints_are_kept(self):
     self.train(num_steps=20)
     kept = (self.workdir / 'checkpoints/counter').iterdir()

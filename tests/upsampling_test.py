@@ -210,7 +210,11 @@ class CheckTest(parameterized.TestCase):
       ('learning_rate', -1.), ('trunk.channels', 0), ('save_every', 0),
       ('save_every', 30),
       ('trunk.kernel_sizes', (0,)), ('figure.size', 0),
-      ('figure.upsamplers', ('cubic',)))
+      ('figure.upsamplers', ('cubic',)), ('learning_rate', float('inf')),
+      ('learning_rate', float('nan')), ('learning_rate', 1e39),
+      ('penalty', float('inf')), ('scales', (2, 51)), ('seeds', (2**32,)),
+      ('num_steps', 2**31), ('batch_size', 2**40), ('save_every', 25 * 2**31),
+      ('trunk.channels', 2**31), ('trunk.kernel_sizes', (2**31,)))
   def test_useless_values_are_refused(self, field, value):
     config = config_lib.get_config()
     config.update_from_flattened_dict({field: value})

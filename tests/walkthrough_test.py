@@ -156,6 +156,14 @@ class FailureTest(parameterized.TestCase):
     self.assertIsInstance(caught.exception.code, str)  # So the status is 1.
     return caught.exception.code
 
+  def test_a_folder_that_cannot_be_made_is_one_line_and_at_once(self):
+    with (tempfile.NamedTemporaryFile() as file,
+          flagsaver.as_parsed(out=file.name), mock.patch.object(
+              walkthrough, 'Story', side_effect=AssertionError),
+          self.assertRaisesRegex(
+              SystemExit, f'error: --out cannot .*exists: .*{file.name}')):
+      walkthrough.main(['walkthrough'])
+
   @parameterized.parameters(
       (0, dict(output='(i-k)')), (4, dict(padding='k')),
       (5, dict(transposed="s*(i'-1)+k")), (7, dict(padding='k-p-1')),

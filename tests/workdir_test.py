@@ -6,12 +6,13 @@ import pathlib
 import tempfile
 
 from absl.testing import absltest
+from absl.testing import parameterized
 import ml_collections
 
 from experiments import workdir as workdir_lib
 
 
-class WorkdirTest(absltest.TestCase):
+class WorkdirTest(parameterized.TestCase):
 
   def setUp(self):
     super().setUp()
@@ -48,9 +49,28 @@ class WorkdirTest(absltest.TestCase):
     with self.assertRaisesRegex(workdir_lib.RunError, 'written: .*a/run'):
       workdir_lib.open_workdir(str(self.path), self.config)
 
-  def test_a_broken_record_counts_as_another_config(self):
+  @parameterized.parameters('figures', 'events', 'checkpoints')
+  def test_a_file_in_the_way_of_a_folder_is_named(self, name):
     self.path.mkdir(parents=True)
-    (self.path / 'config.json').write_text('{"config": ')
+    (self.path / name).write_text('not a folder')
+    with self.assertRaisesRegex(
+        workdir_lib.RunError, f'written: .*File exists.*a/run/{name}'):
+      workdir_lib.open_workdir(str(self.path), self.config)
+
+  @parameterized.parameters(
+      'metrics.jsonl', 'results.json', 'results.csv', 'timings.json',
+      'report.html')
+  def test_a_folder_in_the_way_of_a_file_is_named(self, name):
+    (self.path / name).mkdir(parents=True)
+    with self.assertRaisesRegex(
+        workdir_lib.RunError, f'written: .*Is a directory.*a/run/{name}'):
+      workdir_lib.open_workdir(str(self.path), self.config)
+
+  @parameterized.parameters(
+      '{"config": ', '[]', '3', '{}', '[' * 200_000, '{"config":' * 200_000)
+  def test_a_broken_record_counts_as_another_config(self, record):
+    self.path.mkdir(parents=True)
+    (self.path / 'config.json').write_text(record)
     with self.assertRaisesRegex(workdir_lib.RunError, 'run of another config'):
       workdir_lib.open_workdir(str(self.path), self.config)
 

@@ -19,6 +19,7 @@ from experiments import costs
 from experiments import devices
 from experiments import workdir as workdir_lib
 from experiments.data import digits
+from experiments.data import photographs
 from experiments.studies import blocks
 from experiments.studies import generator_data as data_lib
 from experiments.studies import generator_learning as learning
@@ -45,6 +46,8 @@ def check(config: ml_collections.ConfigDict) -> None:
           '16, 32, 64 or another power of 2')
   require(config.data != 'digits' or config.size == digits.SIZE, 'size',
           f'{digits.SIZE} for digits')
+  require(config.data != 'patches' or config.size <= photographs.SMALLEST,
+          'size', f'at most {photographs.SMALLEST} for patches')
   number = models.num_stages(config.size)
   for field in 'stacks', 'untrained_stacks':
     require(all(isinstance(stages, tuple) and len(stages) == number
@@ -56,13 +59,10 @@ def check(config: ml_collections.ConfigDict) -> None:
     names = config[field] if field.endswith('s') else (config[field],)
     require(all(map(models.is_downsampler, names)), field,
             f'any of {models.DOWNSAMPLERS}')
-  require(checks.whole(config.untrained_seeds, 0), 'untrained_seeds',
-          'whole numbers of at least 0')
-  for field in ('latents', 'generator_features', 'discriminator_features',
-                'classifier.num_steps'):
-    require(config[field] >= 1, field, 'at least 1')
-  require(config.classifier.learning_rate > 0, 'classifier.learning_rate',
-          'above 0')
+  checks.seeds(config, 'untrained_seeds')
+  checks.counts(config, 'latents', 'generator_features',
+                'discriminator_features', 'classifier.num_steps')
+  checks.positive(config, 'classifier.learning_rate')
 
 
 def _is_stage(name: Any) -> bool:

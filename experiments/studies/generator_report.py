@@ -88,7 +88,6 @@ def report(config: ml_collections.ConfigDict, workdir: pathlib.Path,
 def _figures(workdir: pathlib.Path, data: data_lib.Data,
              shown: Shown) -> dict[str, list[page.Figure]]:
   """Draws the figures of each section."""
-  (workdir / 'figures').mkdir(exist_ok=True)
   drawn = {}
 
   def save(section, name, figure, caption):

@@ -51,9 +51,9 @@ def check(config: ml_collections.ConfigDict) -> None:
   require(len(config.channels) == len(models.HEADS)
           and checks.whole(config.channels, 1), 'channels',
           f'{len(models.HEADS)} whole numbers of at least 1')
-  require(config.decoder_learning_rate > 0, 'decoder_learning_rate', 'above 0')
-  for field in 'convolutions', 'train_images', 'test_images', 'pictures':
-    require(config[field] >= 1, field, 'at least 1')
+  checks.positive(config, 'decoder_learning_rate')
+  checks.counts(
+      config, 'convolutions', 'train_images', 'test_images', 'pictures')
   require(config.pictures <= config.test_images, 'pictures',
           f'at most test_images, {config.test_images}')
   # At the coarsest head, 4 periods are to be left within the border.

@@ -76,7 +76,6 @@ def report(config: ml_collections.ConfigDict, workdir: pathlib.Path,
 
 def _figures(config, workdir, data, shown) -> dict[str, Any]:
   """Draws the figures: masks, a list of spectra, and curves."""
-  (workdir / 'figures').mkdir(exist_ok=True)
 
   def save(name, figure, caption):
     path = workdir / 'figures' / f'{name}.png'

@@ -29,6 +29,9 @@ from experiments.studies import upsampling_report as report_lib
 from experiments.studies import upsampling_tables as tables
 import tconv
 
+# Images have 4 periods then, within the border of one that is not measured.
+_LARGEST_SCALE = photographs.SMALLEST // 6
+
 
 def check(config: ml_collections.ConfigDict) -> None:
   """Finds mistakes in a config before anything is built.
@@ -41,8 +44,8 @@ def check(config: ml_collections.ConfigDict) -> None:
   """
   require = functools.partial(checks.require, config)
   checks.loop(config)
-  require(checks.whole(config.scales, 2), 'scales',
-          'whole numbers of at least 2')
+  require(checks.whole(config.scales, 2, _LARGEST_SCALE), 'scales',
+          f'whole numbers from 2 to {_LARGEST_SCALE}')
   require(len(set(config.scales)) == len(config.scales), 'scales',
           'different numbers')
   names = config.upsamplers
@@ -51,11 +54,10 @@ def check(config: ml_collections.ConfigDict) -> None:
   require(all(any(upsamplers.fits(name, scale) for name in names)
               for scale in config.scales), 'upsamplers',
           'some whose kernels are as large as the scales')
-  require(config.penalty > 0, 'penalty', 'above 0')
+  checks.positive(config, 'penalty')
   require(checks.whole(config.trunk.kernel_sizes, 1), 'trunk.kernel_sizes',
           'whole numbers of at least 1')
-  for field in 'trunk.channels', 'figure.size':
-    require(config[field] >= 1, field, 'at least 1')
+  checks.counts(config, 'trunk.channels', 'figure.size')
   largest = photographs.SMALLEST // max(config.scales)
   require(1 <= config.patch_size <= largest, 'patch_size', f'1 to {largest}')
   require(config.figure.image in photographs.TEST, 'figure.image',

@@ -55,7 +55,6 @@ def report(config: ml_collections.ConfigDict, workdir: pathlib.Path,
       first.
     command: that started the run.
   """
-  (workdir / 'figures').mkdir(exist_ok=True)
   sections = []
   for scale in config.scales:
     results = tables.Results(rows, scale)
