@@ -1,12 +1,18 @@
-"""Layers computed by JAX: tconv, lax, flax; and a matmul of the same work."""
+"""Layers computed by JAX: tconv, lax, flax; and a matmul of the same work.
+
+On a CPU a call is one run of a layer. On a GPU that would time the launch, not
+the device: there a call enqueues a program of many runs, and waits for nothing.
+"""
 
 from collections.abc import Callable
 import functools
 from typing import Any
 
 from flax import linen
+from flax import nnx
 import jax
 from jax import lax
+from jax.experimental import layout
 import jax.numpy as jnp
 import numpy as np
 
@@ -38,16 +44,39 @@ def _lax(layer: layers.Layer) -> Function:
       feature_group_count=layer.groups)
 
 
-def _flax(layer: layers.Layer) -> Function:
-  """Kernel as for lax."""
-  if layer.groups > 1:
-    raise NotImplementedError('has no groups')
-  strides, dilation, padding = _options(layer)
-  module = linen.ConvTranspose(
-      layer.fan_out, layer.geometry.kernel_size, strides, padding,
-      kernel_dilation=dilation, use_bias=False)
-  return lambda inputs, kernel: module.apply(
+def _nnx(module: Callable[..., nnx.Module], layer: layers.Layer
+         ) -> Function:
+  """By a layer of nnx; kernel as for lax."""
+  graph, _ = nnx.split(nnx.eval_shape(lambda: module(
+      layer.fan_in, layer.fan_out, layer.geometry.kernel_size,
+      rngs=nnx.Rngs(0), **_layer_options(module, layer))))
+
+  def apply(inputs, kernel):
+    built: Any = nnx.merge(graph, nnx.State({'kernel': nnx.Param(kernel)}))
+    return built(inputs)
+
+  return apply
+
+
+def _linen(module: Callable[..., linen.Module], layer: layers.Layer
+           ) -> Function:
+  """By a layer of linen; kernel as for lax."""
+  built = module(layer.fan_out, layer.geometry.kernel_size,
+                 **_layer_options(module, layer))
+  return lambda inputs, kernel: built.apply(
       {'params': {'kernel': kernel}}, inputs)
+
+
+def _layer_options(module, layer) -> dict[str, Any]:
+  """The arguments that layers of nnx and of linen share."""
+  strides, dilation, padding = _options(layer)
+  options = {'strides': strides, 'padding': padding,
+             'kernel_dilation': dilation, 'use_bias': False}
+  if layer.groups == 1:
+    return options
+  if module is nnx.ConvTranspose:
+    raise NotImplementedError('has no groups')
+  return {**options, 'feature_group_count': layer.groups}
 
 
 def _options(layer: layers.Layer):
@@ -59,8 +88,14 @@ def _options(layer: layers.Layer):
 
 
 # lax comes first: the others are compared with it.
-_FUNCTIONS = {'lax': _lax, 'tconv': _tconv, 'flax': _flax}
-NAMES = tuple(_FUNCTIONS)
+_FUNCTIONS = {
+    'lax': _lax, 'tconv': _tconv,
+    'flax': functools.partial(_nnx, nnx.ConvTranspose),
+    'tconv.nnx': functools.partial(_nnx, tconv.nnx.ConvTranspose),
+    'tconv.linen': functools.partial(_linen, tconv.linen.ConvTranspose),
+}
+NAMES = 'lax', 'tconv', 'flax'
+LAYERS = 'tconv.nnx', 'tconv.linen'  # The same work as tconv's, not timed.
 
 
 def _flipped(kernel: np.ndarray, groups: int) -> np.ndarray:
@@ -71,14 +106,15 @@ def _flipped(kernel: np.ndarray, groups: int) -> np.ndarray:
       *taps, coarse // groups, groups * fine)
 
 
-def program(name: str, layer: layers.Layer, kind: str
+def program(name: str, layer: layers.Layer, kind: str, dtype: str = 'float32'
             ) -> tuple[Function, list[jax.ShapeDtypeStruct]]:
   """What is to be compiled.
 
   Args:
-    name: one of `NAMES`.
+    name: one of `NAMES` or `LAYERS`.
     layer: to compute.
     kind: one of `calls.KINDS`.
+    dtype: of all arrays.
 
   Returns:
     A function of inputs and kernel, and in training of cotangents, too; and the
@@ -91,7 +127,7 @@ def program(name: str, layer: layers.Layer, kind: str
   taps, (fine, coarse) = layer.kernel_shape[:-2], layer.kernel_shape[-2:]
   kernel = (fine, coarse) if name == 'tconv' else (
       coarse // layer.groups, layer.fan_out)
-  shapes = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in (
+  shapes = [jax.ShapeDtypeStruct(shape, jnp.dtype(dtype)) for shape in (
       layer.inputs_shape, (*taps, *kernel), layer.outputs_shape)]
   if kind == 'forward':
     return forward, shapes[:2]
@@ -119,19 +155,69 @@ def build(name: str, layer: layers.Layer, arrays: layers.Arrays,
   Raises:
     NotImplementedError: the peer cannot do it; the message says why.
   """
-  function, shapes = program(name, layer, kind)
+  function, operands, read = _prepared(name, layer, arrays, kind, 'float32')
+  return calls.Call(compiled(function, *operands), read)
+
+
+def lowered_steps(name: str, layer: layers.Layer, arrays: layers.Arrays,
+                  kind: str, dtype: str, count: int
+                  ) -> tuple[jax.stages.Lowered, Callable[[Any], calls.Call]]:
+  """Lowers a program that computes a layer several times, one after the other.
+
+  Args:
+    name: one of `NAMES` or `LAYERS`.
+    layer: to compute.
+    arrays: as `Layer.arrays` gives them.
+    kind: one of `calls.KINDS`.
+    dtype: to compute in.
+    count: how many times.
+
+  Returns:
+    What is to be compiled, as late as one likes, and a function that makes a
+    call of the compiled program.
+
+  Raises:
+    NotImplementedError: the peer cannot do it; the message says why.
+  """
+  function, operands, read = _prepared(name, layer, arrays, kind, dtype)
+  placed = [jnp.asarray(operand, dtype) for operand in operands]
+
+  def step(_, carry):
+    # Behind the barrier, a step waits for the one before and cannot be moved
+    # out of the loop. As arguments of a program of their own, operands would
+    # come in the usual layout; XLA would choose another one for the whole loop.
+    operands, _ = lax.optimization_barrier(carry)
+    operands = jax.tree.map(_in_usual_layout, operands)
+    return operands, jax.tree.map(_in_usual_layout, function(*operands))
+
+  def run(*operands):
+    outputs = jax.tree.map(lambda array: jnp.zeros(array.shape, array.dtype),
+                           jax.eval_shape(function, *operands))
+    return lax.fori_loop(0, count, step, (list(operands), outputs))[1]
+
+  return jax.jit(run).lower(*placed), lambda program: calls.Call(
+      lambda: program(*placed), read, jax.block_until_ready)
+
+
+def _in_usual_layout(array: jax.Array) -> jax.Array:
+  return layout.with_layout_constraint(
+      array, layout.Layout(tuple(range(array.ndim))))
+
+
+def _prepared(name, layer, arrays, kind, dtype):
+  """What to compute, of which arrays, and how its outputs are read."""
+  function, shapes = program(name, layer, kind, dtype)
   own = (lambda kernel: kernel) if name == 'tconv' else functools.partial(
       _flipped, groups=layer.groups)
   inputs, kernel, cotangents = arrays
   operands = inputs, own(kernel), cotangents
 
   def read(outputs):
-    if kind == 'forward':
-      return [np.asarray(outputs)]
-    *images, gradient = map(np.asarray, outputs)
-    return [*images, own(gradient)]
+    outputs = [np.asarray(output, np.float32)
+               for output in jax.tree.leaves(outputs)]
+    return [*outputs[:2], *map(own, outputs[2:])]
 
-  return calls.Call(compiled(function, *operands[:len(shapes)]), read)
+  return function, operands[:len(shapes)], read
 
 
 def matmul(layer: layers.Layer, arrays: layers.Arrays
