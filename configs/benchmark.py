@@ -6,6 +6,11 @@ Takes about thirteen minutes on two cores with all peers (extra "peers"); those
 that are not installed are skipped. `configs/benchmark.py:quick` times a layer
 of each kind and ends within two minutes. Expect a training step of DCGAN 3 at
 least 8 times as fast as through `lax.conv_transpose`.
+
+    python -m experiments.gpu --config=configs/benchmark.py:gpu
+
+is for a GPU: the same layers, one of each kind first, in at most ten minutes.
+`configs/benchmark.py:gpu_smoke` tries that command out on any machine.
 """
 
 import ml_collections
@@ -75,17 +80,22 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
   """Settings of `experiments/benchmark.py`.
 
   Args:
-    variant: None, or 'quick' for few layers and rounds.
+    variant: None, 'quick' for few layers and rounds, or 'gpu' or 'gpu_smoke'
+      for `experiments/gpu.py`.
 
   Returns:
     `layers`; `series` by the name of what grows; `repeats`, the rounds of each
-    measurement; and `out`, the folder for the results.
+    measurement; and `out`, the folder for the results. For a GPU as `_gpu`
+    gives them.
 
   Raises:
     ValueError: there is no such variant.
   """
-  if variant not in (None, 'quick'):
-    raise ValueError(f'The variants are quick and none; got {variant!r}.')
+  if variant not in (None, 'quick', 'gpu', 'gpu_smoke'):
+    raise ValueError('The variants are quick, gpu, gpu_smoke and none; got '
+                     f'{variant!r}.')
+  if variant and variant.startswith('gpu'):
+    return _gpu(smoke=variant == 'gpu_smoke')
   quick = variant == 'quick'
   return ml_collections.ConfigDict({
       'layers': tuple(
@@ -96,4 +106,22 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
               64, 128, 256, 512, 1024, 2048))},
       'repeats': 2 if quick else 5,
       'out': f'runs/benchmark{"_quick" if quick else ""}',
+  })
+
+
+def _gpu(smoke: bool) -> ml_collections.ConfigDict:
+  """Settings of `experiments/gpu.py`; `seconds` count from its start."""
+  tiny = (('tiny', 'nobody', 2, (4, 4), 8, 4, 4, 2, 1),
+          ('tiny 3-D', 'nobody', 1, (2, 3, 2), 4, 4, 3, 2, 1, 1),
+          ('tiny depthwise', 'nobody', 1, (4, 4), 4, 4, 4, 2, 1, 0, 1, 4))
+  return ml_collections.ConfigDict({
+      'layers': tiny if smoke else tuple(
+          sorted(LAYERS, key=lambda layer: layer[0] not in QUICK)),
+      'first': 0,  # Layers before this one are left out.
+      'precisions': ('float32', 'TF32', 'bfloat16'),
+      'steps': 2 if smoke else 20,  # Runs of a layer in one program.
+      'repeats': 2 if smoke else 7,
+      'tests_seconds': 180,
+      'seconds': 480,
+      'out': f'runs/gpu{"_smoke" if smoke else ""}',
   })

@@ -126,8 +126,9 @@ def _report(results: Mapping[str, Any], out: pathlib.Path,
       f'{name} {version}' for name, version in results['versions'].items())
   skipped = ''.join(f' Skipped {name}: {why}.'
                     for name, why in results['skipped'].items())
-  facts = (f'Measured on {results["processor"]}, {results["device"]}, with '
-           f'{results["threads"]} threads, by `{results["command"]}`; '
+  facts = (f'Measured in float32 on {results["processor"]}, '
+           f'{results["device"]}, with {results["threads"]} threads, by '
+           f'`{results["command"]}`; '
            f'{versions}.{skipped}')
   (out / 'benchmark.md').write_text('\n\n'.join((
       '# Benchmark', facts, '![Ratios and series](benchmark.png)',
@@ -145,6 +146,8 @@ def main(argv: list[str], config: ml_collections.ConfigDict) -> None:
   """
   if argv[1:]:
     raise app.UsageError(f'unexpected arguments: {shlex.join(argv[1:])}')
+  if 'steps' in config:
+    raise app.UsageError('this --config is for experiments.gpu.')
   # What was compiled yesterday must not shorten a first call, and what
   # `tconv.tune` found for this user must not decide instead of the rule.
   jax.config.update('jax_enable_compilation_cache', False)

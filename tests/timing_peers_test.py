@@ -15,6 +15,7 @@ from experiments import workdir
 from experiments.timing import calls
 from experiments.timing import contractions
 from experiments.timing import costs
+from experiments.timing import enqueued
 from experiments.timing import layers
 from experiments.timing import measure
 from experiments.timing import peers
@@ -85,6 +86,20 @@ class AgreementTest(chex.TestCase):
     layer = LAYERS['square']
     for tensor in builders[name](layer, layer.arrays(), 'training').run():
       self.assertEqual(tensor.stride(1) == 1, name == 'torch channels-last')
+
+  @parameterized.product(layer=['line', 'square', 'volume'],
+                         dtype=['float32', 'bfloat16'])
+  def test_steps_of_torch(self, layer, dtype):
+    torch, missing = enqueued.torch_steps()
+    if missing:
+      self.skipTest(missing)
+    layer = LAYERS[layer]
+    arrays = layer.arrays()
+    expected = through_jax.build('lax', layer, arrays, 'training')
+    expected = expected.read(expected.run())
+    call = torch(layer, arrays, 'training', dtype, 2, tf32=False)
+    calls.check_agreement('torch', call.read(call.wait(call.run())), expected,
+                          2e-2 if dtype == 'bfloat16' else 1e-5)
 
   def test_another_shape_is_refused(self):
     with self.assertRaisesRegex(workdir.RunError, r'\(2, 1\).*\(1, 2\)'):

@@ -88,6 +88,24 @@ class InterleaveTest(parameterized.TestCase):
     times = self.time(a=[.001], b=(.25, .001), hopeless=20)
     self.assertLen(times['b'], 7)
 
+  def test_calls_that_are_enqueued_are_waited_for_together(self):
+    pending = []
+
+    def wait(name, outputs):
+      self.assertEqual((name, outputs), ('a', 'later'))
+      self.clock.diary.append(len(pending))
+      self.clock.now += 2**-9 * len(pending)
+      pending.clear()
+
+    def run():
+      pending.append(1)
+      return 'later'
+
+    self.enter_context(mock.patch.object(stopwatch, '_SETTLING', 0))
+    times = stopwatch.interleave({'a': run}, 2, wait=wait)
+    self.assertEqual(times, {'a': [1e3 * 2**-9] * 2})
+    self.assertEqual(self.clock.diary, [1, 3, 3])  # Three are over 5 ms.
+
   def test_outputs_of_the_first_run_are_checked(self):
     checked = []
     stopwatch.interleave(

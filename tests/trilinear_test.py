@@ -18,6 +18,7 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 from jax.test_util import check_grads
 import numpy as np
+import pytest
 
 import tconv
 from tconv import dispatch
@@ -60,6 +61,7 @@ class AdjointTest(chex.TestCase):
     self.assertEqual(value, (W * taps(X, Y)).sum())
 
 
+@pytest.mark.gpu
 class DerivativesTest(parameterized.TestCase):
 
   @parameterized.parameters('float64', 'complex128')
@@ -117,6 +119,7 @@ class DerivativesTest(parameterized.TestCase):
         (dy, dw), jax.tree.map(lambda g: g.astype(jnp.bfloat16), expected))
 
 
+@pytest.mark.gpu
 class BatchingTest(parameterized.TestCase):
 
   @parameterized.product(

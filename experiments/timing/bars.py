@@ -114,52 +114,43 @@ def judge(results: Mapping[str, Any]) -> list[Bar]:
   """Holds results against every bar.
 
   Args:
-    results: 'layers' and 'series' as far as they were measured, and 'device'.
+    results: 'layers' and 'series' as far as they were measured.
 
   Returns:
     The bars, in the order of the design's points.
   """
   layers, series = results['layers'], results['series']
 
-  def ratios(kind, find, chosen=lambda entry: True):
+  def ratios(kind, find):
     found = {name: against(entry, kind, find(entry))
-             for name, entry in layers.items() if chosen(entry)}
+             for name, entry in layers.items()}
     return {name: ratio.value for name, ratio in found.items() if ratio}
 
   lax = ratios('forward', lambda entry: 'lax')
-  volumes = ratios('training', lambda entry: 'lax',
-                   lambda entry: len(entry['coarse_size']) == 3)
   stride, size = series.get('stride', {}), series.get('size', {})
-  bars = [
+  return [
       _mean('1. forward: best peer / tconv', 1, ratios(
           'forward', lambda entry: fastest(entry, 'forward'))),
       _mean('1. forward: lax / tconv', 1.3, lax),
-      _each('1. forward: lax / tconv', '>=', LAX_EACH, lax),
+      each('1. forward: lax / tconv', '>=', LAX_EACH, lax),
       _mean('2. training: lax / tconv', 8, ratios(
           'training', lambda entry: 'lax')),
       _mean('2. training: best torch / tconv', 1, ratios(
           'training', lambda entry: fastest(entry, 'training', 'torch'))),
-      _each('3. forward, compute-bound: one matmul / tconv', '>=', MATMUL_EACH,
-            ratios('forward', lambda entry: 'matmul')),
-      _each('4. forward: time per multiply-add / least of all strides', '<=',
-            FLAT, relative(stride, UNITS['stride'])),
-      _each('4. forward: time per pixel / least of all sizes', '<=', FLAT,
-            relative(size, UNITS['size'])),
-      *(_each(f'5. first call, {kind}: tconv / lax', '<=', limit, {
+      each('3. forward, compute-bound: one matmul / tconv', '>=', MATMUL_EACH,
+           ratios('forward', lambda entry: 'matmul')),
+      each('4. forward: time per multiply-add / least of all strides', '<=',
+           FLAT, relative(stride, UNITS['stride'])),
+      each('4. forward: time per pixel / least of all sizes', '<=', FLAT,
+           relative(size, UNITS['size'])),
+      *(each(f'5. first call, {kind}: tconv / lax', '<=', limit, {
           name: first_call(entry, kind) for name, entry in layers.items()})
         for kind, limit in (('forward', FIRST_CALL_EACH), ('training', None))),
-      _each('5. memory, forward: beyond arrays / patches', '<=', PATCHES_EACH,
-            {name: patches(entry) for name, entry in layers.items()}),
-      _each('5. memory, largest image: beyond arrays / patches', '<=',
-            PATCHES_OF_LARGEST,
-            {name: patches(size[name]) for name in list(size)[-1:]})]
-  on_gpu = 'NVIDIA' in results['device']
-  for bar in (
-      _each('6. GPU, forward: lax / tconv', '>=', .95, lax),
-      _each('6. GPU, training in 3-D: lax / tconv', '>=', 10, volumes)):
-    bars.append(bar if on_gpu else bar._replace(
-        measured='needs an NVIDIA GPU', holds=None))
-  return bars
+      each('5. memory, forward: beyond arrays / patches', '<=', PATCHES_EACH,
+           {name: patches(entry) for name, entry in layers.items()}),
+      each('5. memory, largest image: beyond arrays / patches', '<=',
+           PATCHES_OF_LARGEST,
+           {name: patches(size[name]) for name in list(size)[-1:]})]
 
 
 def _mean(what: str, least: float, values: Mapping[str, float]) -> Bar:
@@ -173,9 +164,19 @@ def _mean(what: str, least: float, values: Mapping[str, float]) -> Bar:
   return Bar(what, wanted, f'{mean:.2f} ({low}, {high})', mean >= least)
 
 
-def _each(what: str, sign: str, limit: float | None,
-          values: Mapping[str, float]) -> Bar:
-  """A bar for every single layer; where there is no limit, it is shown."""
+def each(what: str, sign: str, limit: float | None,
+         values: Mapping[str, float]) -> Bar:
+  """Makes a bar for every single layer.
+
+  Args:
+    what: was measured.
+    sign: '>=' or '<='.
+    limit: for each layer, or None: then nothing is judged.
+    values: by layer.
+
+  Returns:
+    The bar, with the worst of the values.
+  """
   wanted = 'shown' if limit is None else f'{sign} {limit:g}, every layer'
   if not values:
     return Bar(what, wanted, 'not measured', None)

@@ -24,27 +24,33 @@ class Call:
   """A computation whose inputs lie where and as its peer likes them.
 
   Attributes:
-    run: without arguments; returns when all is computed.
+    run: without arguments; returns when all is computed, or enqueued.
     read: what `run` returns, as NumPy arrays: [N, *fine, C] and, in training,
       [N, *coarse, O] and [*K, C / groups, O].
+    wait: given what `run` returns, gives it back when all is computed.
   """
   run: Callable[[], Any]
   read: Callable[[Any], Sequence[np.ndarray]]
+  wait: Callable[[Any], Any] = lambda outputs: outputs
 
 
 def check_agreement(name: str, found: Sequence[np.ndarray],
-                    expected: Sequence[np.ndarray]) -> None:
+                    expected: Sequence[np.ndarray],
+                    limit: float | None = None) -> None:
   """Refuses a peer that computes something else.
 
   Args:
     name: of layer and peer, for the error.
     found: its outputs.
     expected: those of another peer.
+    limit: the greatest difference, as a part of the largest value; None for
+      what float32 loses on this device.
 
   Raises:
     RunError: they differ by more than rounding.
   """
-  limit = _TOLERANCE.get(jax.default_backend(), _TOLERANCE['gpu'])
+  if limit is None:
+    limit = _TOLERANCE.get(jax.default_backend(), _TOLERANCE['gpu'])
   for output, (a, b) in zip(_OUTPUTS, zip(found, expected, strict=True)):
     if a.shape != b.shape:
       raise workdir.RunError(

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import math
+from typing import Any
 
 import numpy as np
 
@@ -102,6 +103,12 @@ class Layer:
     """Of a patch [*K, C] for every coarse position."""
     return _ITEMSIZE * (self.batch * math.prod(self.coarse_size) * self.fan_out
                         * math.prod(self.geometry.kernel_size))
+
+  def facts(self) -> dict[str, Any]:
+    """All that reports say of the layer, by name."""
+    return {**dataclasses.asdict(self), **{
+        name: getattr(self, name) for name in (
+            'multiply_adds', 'bytes_moved', 'patches_bytes', 'output_pixels')}}
 
   def arrays(self) -> Arrays:
     """Draws the arrays of a training step, always the same.

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
-import dataclasses
 from typing import Any
 
 import numpy as np
@@ -39,7 +38,7 @@ def measure(layer: layers.Layer, peers: Mapping[str, peers_lib.Build],
     RunError: a peer's values differ.
   """
   arrays = layer.arrays()
-  entry: dict[str, Any] = {**_facts(layer), 'milliseconds': {}, 'skipped': {},
+  entry: dict[str, Any] = {**layer.facts(), 'milliseconds': {}, 'skipped': {},
                            'first_call_ms': {}, 'temporary_bytes': {},
                            'contractions': {}}
   for kind in calls.KINDS:
@@ -135,16 +134,8 @@ def series(row: Sequence[layers.Layer], peers: Mapping[str, peers_lib.Build],
   times = stopwatch.interleave(runs, repeats, check=check)
   say('memory')
   return {layer.name: {
-      **_facts(layer),
+      **layer.facts(),
       'milliseconds': {'forward': {
           peer: times[layer, peer] for peer in ('tconv', 'lax')}},
       'temporary_bytes': {'forward': costs.temporary_bytes(layer, 'forward')}}
           for layer in row}
-
-
-def _facts(layer: layers.Layer) -> dict[str, Any]:
-  facts = dataclasses.asdict(layer)
-  for name in ('multiply_adds', 'bytes_moved', 'patches_bytes',
-               'output_pixels'):
-    facts[name] = getattr(layer, name)
-  return facts

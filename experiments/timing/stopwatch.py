@@ -36,15 +36,18 @@ class Ratio(NamedTuple):
 def interleave(
     calls: Mapping[Any, Callable[[], Any]], repeats: int, *,
     check: Callable[[Any, Any], None] = lambda name, outputs: None,
+    wait: Callable[[Any, Any], Any] = lambda name, outputs: None,
     hopeless: float = math.inf) -> dict[Any, list[float]]:
   """Times all calls, round by round, in an order drawn anew for each round.
 
   Every call is run once before; that is where a library sets things up.
 
   Args:
-    calls: functions by name, which return when all is computed.
+    calls: functions by name.
     repeats: rounds.
     check: is given the name and the outputs of each call's first run.
+    wait: is given the name and the outputs of a call, and returns when all is
+      computed; needed where the call itself returns earlier.
     hopeless: a slow call whose first run takes more than so many times that of
       the fastest is not run again, and its first run is what was measured.
 
@@ -55,6 +58,7 @@ def interleave(
   for name, call in calls.items():
     start = time.perf_counter()
     outputs = call()
+    wait(name, outputs)
     latest[name] = time.perf_counter() - start
     check(name, outputs)
   limit = max(hopeless * min(latest.values()), SLOW)
@@ -69,10 +73,11 @@ def interleave(
       if latest[name] < SLOW:
         start = time.perf_counter()
         while time.perf_counter() < start + _SETTLING:
-          calls[name]()
+          wait(name, calls[name]())
       start = time.perf_counter()
       for _ in range(runs):
-        calls[name]()
+        outputs = calls[name]()
+      wait(name, outputs)
       latest[name] = (time.perf_counter() - start) / runs
       times[name].append(1e3 * latest[name])
   return times

@@ -71,7 +71,7 @@ def against_peers(layers: Mapping[str, bars.Entry], kind: str) -> page.Table:
 
   def cell(entry, find, limit):
     ratio = bars.against(entry, kind, find(entry))
-    return None if ratio is None else _marked(
+    return None if ratio is None else marked(
         f'{ratio.value:.2f} ({ratio.low:.2f}-{ratio.high:.2f})',
         bars.is_within('>=', limit, ratio.value))
 
@@ -92,13 +92,13 @@ def costs(layers: Mapping[str, bars.Entry]) -> page.Table:
       ratio = bars.first_call(entry, kind)
       cells += [*(f'{entry["first_call_ms"][kind][name]:.0f}'
                   for name in ('tconv', 'lax')),
-                _marked(f'{ratio:.2f}', bars.is_within('<=', limit, ratio))]
+                marked(f'{ratio:.2f}', bars.is_within('<=', limit, ratio))]
     memory = entry['temporary_bytes']
     cells += [_megabytes(memory['forward'].get(name))
               for name in ('tconv', 'lax', 'flax')]
     cells += [
         _megabytes(entry['patches_bytes']),
-        _marked(f'{bars.patches(entry):.2f}', bars.is_within(
+        marked(f'{bars.patches(entry):.2f}', bars.is_within(
             '<=', bars.PATCHES_EACH, bars.patches(entry))),
         *(_megabytes(memory['training'][name]) for name in ('tconv', 'lax'))]
     rows.append((layer, *cells))
@@ -124,7 +124,7 @@ def forms(layers: Mapping[str, bars.Entry]) -> page.Table:
         layer, operation,
         *(_median(contraction['milliseconds'], name) for name in names),
         ' = '.join(contraction['auto']) or 'none of these', best,
-        _marked(f'{ratio:.2f}', bars.is_within('>=', bars.FORM, ratio))))
+        marked(f'{ratio:.2f}', bars.is_within('>=', bars.FORM, ratio))))
   return page.Table(
       'Each operation by each form, milliseconds. Forms that are much slower '
       f'than the best are run once. "!": below {bars.FORM:g}.',
@@ -143,7 +143,7 @@ def in_series(series: Mapping[str, bars.Entry], unit: str) -> page.Table:
   """
   heading, scale = _UNITS[unit]
   relative = bars.relative(series, unit)
-  each = lambda entry, peer: _number(scale / entry[unit] * stopwatch.median(
+  each = lambda entry, peer: number(scale / entry[unit] * stopwatch.median(
       entry['milliseconds']['forward'][peer]))
   return page.Table(
       f'Forward: time for the same work, and memory beyond inputs and output, '
@@ -151,7 +151,7 @@ def in_series(series: Mapping[str, bars.Entry], unit: str) -> page.Table:
       ('layer', f'tconv, {heading}', f'lax, {heading}', 'tconv / its least',
        'memory of tconv', 'of lax', 'patches'),
       [(name, each(entry, 'tconv'), each(entry, 'lax'),
-        _marked(f'{relative[name]:.2f}', bars.is_within(
+        marked(f'{relative[name]:.2f}', bars.is_within(
             '<=', bars.FLAT, relative[name])),
         *(_megabytes(entry['temporary_bytes']['forward'][peer])
           for peer in ('tconv', 'lax')),
@@ -163,7 +163,7 @@ def shapes(layers: Mapping[str, bars.Entry]) -> page.Table:
   """What the layers are, and where they are from."""
   size = lambda entry: 'x'.join(map(str, entry['coarse_size']))
   return page.Table(
-      'The layers, float32. Numbers are those of PyTorch\'s layer.',
+      'The layers. Numbers are those of PyTorch\'s layer.',
       ('layer', 'batch x size', 'channels', 'taps', 'stride', 'padding',
        'output padding', 'dilation', 'groups', 'million multiply-adds',
        'source'),
@@ -172,7 +172,7 @@ def shapes(layers: Mapping[str, bars.Entry]) -> page.Table:
         *(str(entry[key]) for key in (
             'taps', 'stride', 'padding', 'output_padding', 'dilation',
             'groups')),
-        _number(entry['multiply_adds'] / 1e6), entry['source'])
+        number(entry['multiply_adds'] / 1e6), entry['source'])
        for name, entry in layers.items()])
 
 
@@ -183,8 +183,8 @@ def for_screen(table: page.Table) -> table_lib.Table:
     screen.add_column(name, justify='right' if i else 'left', overflow='fold')
   for row in table.rows:
     cells = [text.Text(cell or '') for cell in row]
-    marked = any(cell and cell.endswith(_MARK) for cell in row)
-    screen.add_row(*cells, style='red' if marked else None)
+    is_marked = any(cell and cell.endswith(_MARK) for cell in row)
+    screen.add_row(*cells, style='red' if is_marked else None)
   return screen
 
 
@@ -201,17 +201,18 @@ def _union(names: Iterable[Iterable[str]]) -> list[str]:
 
 
 def _median(times: Mapping[str, Sequence[float]], name: str) -> str | None:
-  return _number(stopwatch.median(times[name])) if name in times else None
+  return number(stopwatch.median(times[name])) if name in times else None
 
 
-def _number(value: float) -> str:
-  """Three digits, and no exponent."""
+def number(value: float) -> str:
+  """Writes three digits, and no exponent."""
   return f'{value:.{0 if value >= 100 else 1 if value >= 10 else 2}f}'
 
 
 def _megabytes(size: int | None) -> str | None:
-  return None if size is None else _number(size / _MEGABYTE)
+  return None if size is None else number(size / _MEGABYTE)
 
 
-def _marked(cell: str, is_within: bool) -> str:
+def marked(cell: str, is_within: bool) -> str:
+  """Marks a cell that is not as wanted."""
   return cell if is_within else cell + _MARK

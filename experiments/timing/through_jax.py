@@ -1,4 +1,8 @@
-"""Layers computed by JAX: tconv, lax, flax; and a matmul of the same work."""
+"""Layers computed by JAX: tconv, lax, flax; and a matmul of the same work.
+
+On a CPU a call is one run of a layer. On a GPU that would time the launch, not
+the device: there a call enqueues a program of many runs, and waits for nothing.
+"""
 
 from collections.abc import Callable
 import functools
@@ -8,6 +12,7 @@ from flax import linen
 from flax import nnx
 import jax
 from jax import lax
+from jax.experimental import layout
 import jax.numpy as jnp
 import numpy as np
 
@@ -101,7 +106,7 @@ def _flipped(kernel: np.ndarray, groups: int) -> np.ndarray:
       *taps, coarse // groups, groups * fine)
 
 
-def program(name: str, layer: layers.Layer, kind: str
+def program(name: str, layer: layers.Layer, kind: str, dtype: str = 'float32'
             ) -> tuple[Function, list[jax.ShapeDtypeStruct]]:
   """What is to be compiled.
 
@@ -109,6 +114,7 @@ def program(name: str, layer: layers.Layer, kind: str
     name: one of `NAMES` or `LAYERS`.
     layer: to compute.
     kind: one of `calls.KINDS`.
+    dtype: of all arrays.
 
   Returns:
     A function of inputs and kernel, and in training of cotangents, too; and the
@@ -121,7 +127,7 @@ def program(name: str, layer: layers.Layer, kind: str
   taps, (fine, coarse) = layer.kernel_shape[:-2], layer.kernel_shape[-2:]
   kernel = (fine, coarse) if name == 'tconv' else (
       coarse // layer.groups, layer.fan_out)
-  shapes = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in (
+  shapes = [jax.ShapeDtypeStruct(shape, jnp.dtype(dtype)) for shape in (
       layer.inputs_shape, (*taps, *kernel), layer.outputs_shape)]
   if kind == 'forward':
     return forward, shapes[:2]
@@ -149,19 +155,69 @@ def build(name: str, layer: layers.Layer, arrays: layers.Arrays,
   Raises:
     NotImplementedError: the peer cannot do it; the message says why.
   """
-  function, shapes = program(name, layer, kind)
+  function, operands, read = _prepared(name, layer, arrays, kind, 'float32')
+  return calls.Call(compiled(function, *operands), read)
+
+
+def lowered_steps(name: str, layer: layers.Layer, arrays: layers.Arrays,
+                  kind: str, dtype: str, count: int
+                  ) -> tuple[jax.stages.Lowered, Callable[[Any], calls.Call]]:
+  """Lowers a program that computes a layer several times, one after the other.
+
+  Args:
+    name: one of `NAMES` or `LAYERS`.
+    layer: to compute.
+    arrays: as `Layer.arrays` gives them.
+    kind: one of `calls.KINDS`.
+    dtype: to compute in.
+    count: how many times.
+
+  Returns:
+    What is to be compiled, as late as one likes, and a function that makes a
+    call of the compiled program.
+
+  Raises:
+    NotImplementedError: the peer cannot do it; the message says why.
+  """
+  function, operands, read = _prepared(name, layer, arrays, kind, dtype)
+  placed = [jnp.asarray(operand, dtype) for operand in operands]
+
+  def step(_, carry):
+    # Behind the barrier, a step waits for the one before and cannot be moved
+    # out of the loop. As arguments of a program of their own, operands would
+    # come in the usual layout; XLA would choose another one for the whole loop.
+    operands, _ = lax.optimization_barrier(carry)
+    operands = jax.tree.map(_in_usual_layout, operands)
+    return operands, jax.tree.map(_in_usual_layout, function(*operands))
+
+  def run(*operands):
+    outputs = jax.tree.map(lambda array: jnp.zeros(array.shape, array.dtype),
+                           jax.eval_shape(function, *operands))
+    return lax.fori_loop(0, count, step, (list(operands), outputs))[1]
+
+  return jax.jit(run).lower(*placed), lambda program: calls.Call(
+      lambda: program(*placed), read, jax.block_until_ready)
+
+
+def _in_usual_layout(array: jax.Array) -> jax.Array:
+  return layout.with_layout_constraint(
+      array, layout.Layout(tuple(range(array.ndim))))
+
+
+def _prepared(name, layer, arrays, kind, dtype):
+  """What to compute, of which arrays, and how its outputs are read."""
+  function, shapes = program(name, layer, kind, dtype)
   own = (lambda kernel: kernel) if name == 'tconv' else functools.partial(
       _flipped, groups=layer.groups)
   inputs, kernel, cotangents = arrays
   operands = inputs, own(kernel), cotangents
 
   def read(outputs):
-    if kind == 'forward':
-      return [np.asarray(outputs)]
-    *images, gradient = map(np.asarray, outputs)
-    return [*images, own(gradient)]
+    outputs = [np.asarray(output, np.float32)
+               for output in jax.tree.leaves(outputs)]
+    return [*outputs[:2], *map(own, outputs[2:])]
 
-  return calls.Call(compiled(function, *operands[:len(shapes)]), read)
+  return function, operands[:len(shapes)], read
 
 
 def matmul(layer: layers.Layer, arrays: layers.Arrays

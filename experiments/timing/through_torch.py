@@ -25,24 +25,109 @@ def builders(threads: int) -> dict[str, Callable[..., calls.Call]]:
   Raises:
     ImportError: JAX computes on a GPU and PyTorch cannot.
   """
-  device = 'cuda' if jax.default_backend() == 'gpu' else 'cpu'
-  if device == 'cuda':
-    if not torch.cuda.is_available():
-      raise ImportError('finds no GPU, where JAX has one')
-    torch.backends.cudnn.benchmark = True  # XLA tries algorithms out, too.
+  where = device()
   torch.set_num_threads(threads)
-  return {'torch': functools.partial(_build, device, False),
-          'torch channels-last': functools.partial(_build, device, True)}
+
+  def build(channels_last, layer, arrays, kind):
+    step, read = _step(where, channels_last, layer, arrays, kind,
+                       torch.float32)
+
+    def run():
+      outputs = step()
+      if where == 'cuda':
+        torch.cuda.synchronize()
+      return outputs
+
+    return calls.Call(run, read)
+
+  return {'torch': functools.partial(build, False),
+          'torch channels-last': functools.partial(build, True)}
 
 
-def _build(device: str, channels_last: bool, layer: layers.Layer,
-           arrays: layers.Arrays, kind: str) -> calls.Call:
+def steps(layer: layers.Layer, arrays: layers.Arrays, kind: str, dtype: str,
+          count: int, *, tf32: bool) -> calls.Call:
+  """A call that computes a layer several times, one after the other.
+
+  Arrays are channels-last in memory, but for 1-D. On a GPU, the call replays a
+  graph of CUDA: without one, the launches from Python would be timed, which
+  take longer than the layers.
+
+  Args:
+    layer: to compute.
+    arrays: as `Layer.arrays` gives them.
+    kind: one of `calls.KINDS`.
+    dtype: to compute in.
+    count: how many times.
+    tf32: whether a GPU may round factors in float32 to 10 bits.
+
+  Returns:
+    The call.
+
+  Raises:
+    ImportError: JAX computes on a GPU and PyTorch cannot.
+    NotImplementedError: PyTorch cannot do it; the message says why.
+  """
+  where = device()
+  torch.backends.cuda.matmul.allow_tf32 = tf32
+  torch.backends.cudnn.allow_tf32 = tf32
+  step, read = _step(where, layer.num_axes > 1, layer, arrays, kind,
+                     getattr(torch, dtype))
+
+  def run():
+    for _ in range(count - 1):
+      step()
+    return step()
+
+  if where == 'cpu':
+    return calls.Call(run, read)
+  # cuDNN tries its algorithms out, which no graph can hold, and not on the
+  # stream where graphs are captured.
+  torch.cuda.synchronize()
+  with torch.cuda.stream(torch.cuda.Stream()):
+    run()
+  torch.cuda.synchronize()
+  graph = torch.cuda.CUDAGraph()
+  with torch.cuda.graph(graph):
+    outputs = run()
+
+  def replay():
+    graph.replay()
+    return outputs
+
+  def wait(outputs):
+    torch.cuda.synchronize()
+    return outputs
+
+  return calls.Call(replay, read, wait)
+
+
+def device() -> str:
+  """Finds PyTorch's name for the device that JAX computes on.
+
+  Returns:
+    'cuda' or 'cpu'.
+
+  Raises:
+    ImportError: JAX computes on a GPU and PyTorch cannot.
+  """
+  if jax.default_backend() != 'gpu':
+    return 'cpu'
+  if not torch.cuda.is_available():
+    raise ImportError('finds no GPU, where JAX has one')
+  torch.backends.cudnn.benchmark = True  # XLA tries algorithms out, too.
+  return 'cuda'
+
+
+def _step(where: str, channels_last: bool, layer: layers.Layer,
+          arrays: layers.Arrays, kind: str, dtype: torch.dtype):
+  """A function that computes a layer, and one that reads its outputs."""
   n = layer.num_axes
   if channels_last and n == 1:
     raise NotImplementedError('1-D has one layout')
 
   def place(array: np.ndarray, *order: int) -> torch.Tensor:
-    tensor = torch.tensor(array.transpose(order).copy(), device=device)
+    tensor = torch.tensor(array.transpose(order).copy(), device=where,
+                          dtype=dtype)
     return tensor.to(memory_format=_FORMATS[n]) if channels_last else tensor
 
   spatial = range(1, n + 1)
@@ -65,15 +150,9 @@ def _build(device: str, channels_last: bool, layer: layers.Layer,
     outputs = layer_of(*leaves)
     return [outputs, *torch.autograd.grad(outputs, leaves, cotangents)]
 
-  def run():
-    outputs = forward() if kind == 'forward' else train()
-    if device == 'cuda':
-      torch.cuda.synchronize()
-    return outputs
-
   def read(outputs):
-    arrays = [tensor.detach().cpu().numpy() for tensor in outputs]
+    arrays = [tensor.detach().float().cpu().numpy() for tensor in outputs]
     images = [a.transpose(0, *range(2, n + 2), 1) for a in arrays[:2]]
     return images + [a.transpose(*range(2, n + 2), 1, 0) for a in arrays[2:]]
 
-  return calls.Call(run, read)
+  return forward if kind == 'forward' else train, read

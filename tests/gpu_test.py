@@ -1,0 +1,260 @@
+"""The command for a GPU, on a CPU: what it tests, measures, skips and keeps."""
+
+import dataclasses
+import io
+import json
+import pathlib
+import re
+import subprocess
+import tempfile
+import time
+from unittest import mock
+
+from absl import app
+from absl.testing import absltest
+from absl.testing import parameterized
+import jax
+import rich.console
+
+from configs import benchmark as configs
+from experiments import gpu
+from experiments.timing import calls
+from experiments.timing import enqueued
+from experiments.timing import gpu_tables
+from experiments.timing import layers
+from experiments.timing import through_jax
+
+TINY = layers.Layer('tiny', 'nobody', 1, (3,), 4, 4, 4, 2, 1, groups=4)
+
+
+def entry(*, forward, training=None, size=(2, 2), failed=None):
+  """An entry as `enqueued.measure` gives it, with one round and precision."""
+  rounds = lambda times: {name: [time] for name, time in times.items()}
+  return {
+      **TINY.facts(), 'coarse_size': list(size),
+      'milliseconds': {'TF32': {'forward': rounds(forward),
+                                'training': rounds(training or forward)}},
+      'failed': {'TF32': {'forward': failed or {}, 'training': failed or {}}}}
+
+
+class Folder(parameterized.TestCase):
+
+  def setUp(self):
+    super().setUp()
+    self.out = pathlib.Path(
+        self.enter_context(tempfile.TemporaryDirectory()))
+    self.screen = io.StringIO()
+    self.console = rich.console.Console(file=self.screen, width=200)
+
+
+class TestsTest(Folder):
+
+  def run_tests(self, **files):
+    (self.out / 'tests').mkdir()
+    for name, text in files.items():
+      (self.out / 'tests' / f'{name}_test.py').write_text(text)
+    with mock.patch.object(gpu, '_ROOT', self.out):
+      return gpu.test(60, self.out, self.console)
+
+  def test_marked_tests_run_and_failures_are_named(self):
+    outcome, passed = self.run_tests(
+        marked=f'import pytest\n@{gpu.MARK}\ndef test_a():\n  assert True\n'
+        f'@{gpu.MARK}\ndef test_b():\n  assert 1 == 2\n'
+        'def test_c():\n  assert False\n',
+        other='import a_package_that_is_not_here\n')
+    self.assertStartsWith(outcome, '1 failed, 1 passed, 1 deselected')
+    self.assertFalse(passed)
+    self.assertIn('test_b FAILED', self.screen.getvalue())
+    self.assertIn('assert 1 == 2', (self.out / 'tests.txt').read_text())
+
+  @parameterized.parameters(
+      ('a::b PASSED\nc::d ', None, 'stopped after 60 s, with 1 passed', True),
+      ('a::b PASSED\nc::d FAILED', None, 'stopped after 60 s', False),
+      ('a::b PASSED\nc::d ', -6, 'ended by signal 6, with 1 passed', False),
+      ('a::b PASSED\n== 1 passed in 2 s ==', 0, '1 passed in 2 s', True))
+  def test_whatever_ends_them(self, printed, code, line, expected):
+    def run(command, *, stdout, timeout, **options):
+      stdout.write(printed)
+      if code is None:
+        raise subprocess.TimeoutExpired(command, timeout)
+      return subprocess.CompletedProcess(command, code)
+
+    with mock.patch.object(subprocess, 'run', run):
+      outcome, passed = self.run_tests()
+    self.assertStartsWith(outcome, line)
+    self.assertEqual(passed, expected)
+
+
+class MeasureTest(Folder):
+
+  def measure(self, results, deadline=60, **options):
+    """Runs on three layers; each result takes 40 seconds."""
+    config = configs.get_config('gpu_smoke')
+    config.update(precisions=('TF32',), **options)
+    now = [0]
+
+    def measured(*arguments):
+      del arguments
+      now[0] += 40
+      result = results.pop(0)
+      if isinstance(result, type):
+        raise result
+      return result
+
+    self.enter_context(mock.patch.object(time, 'monotonic', lambda: now[0]))
+    self.enter_context(mock.patch.object(enqueued, 'measure', measured))
+    gpu.measure(config, {'tests': 'all well', 'command': 'a command'},
+                deadline, self.out, self.console)
+
+  def test_no_layer_is_begun_when_the_time_is_over(self):
+    self.measure([entry(forward={'tconv': 1, 'tconv.nnx': 2, 'lax': 3})] * 3)
+    found = json.loads((self.out / 'gpu.json').read_text())
+    self.assertEqual(list(found['layers']), ['tiny', 'tiny 3-D'])
+    text = self.screen.getvalue()
+    self.assertIn('the time is over: tiny depthwise. ', text)
+    self.assertIn('--config.first=2', text)
+
+  def test_a_second_run_goes_on(self):
+    self.measure([entry(forward={'tconv': 1, 'tconv.nnx': 2})], first=2)
+    found = json.loads((self.out / 'gpu.json').read_text())
+    self.assertEqual(list(found['layers']), ['tiny depthwise'])
+
+  def test_what_was_measured_is_not_lost(self):
+    first = entry(forward={'tconv': 1, 'tconv.nnx': 2, 'lax': 3},
+                  failed={'flax': 'has no groups'})
+    with self.assertRaises(KeyboardInterrupt):
+      self.measure([first, KeyboardInterrupt])
+    found = json.loads((self.out / 'gpu.json').read_text())
+    self.assertEqual(found['layers'], json.loads(json.dumps({'tiny': first})))
+    report = (self.out / 'cpu.md').read_text()
+    for words in ('Measured on cpu by `a command`', 'all well', 'has no groups',
+                  '| TF32, forward: lax / tconv | >= 0.95, every layer | '
+                  '1.50 at tiny | yes |'):
+      self.assertIn(words, report)
+    self.assertIn('Skipped flax in TF32 forward, TF32 training: has no groups',
+                  self.screen.getvalue())
+
+  def test_configs_of_the_other_command(self):
+    with self.assertRaisesRegex(app.UsageError, 'benchmark.py:gpu'):
+      gpu.main(['x'], configs.get_config('quick'))
+
+  def test_one_layer_of_each_kind_comes_first(self):
+    names = [layer[0] for layer in configs.get_config('gpu').layers]
+    self.assertCountEqual(names[:len(configs.QUICK)], configs.QUICK)
+    self.assertLen(set(names), len(configs.LAYERS))
+
+
+class EnqueuedTest(parameterized.TestCase):
+
+  def test_a_layer_is_measured_and_failures_are_noted(self):
+    def torch(layer, arrays, kind, dtype, count, *, tf32):
+      self.assertEqual((kind, dtype, count), ('forward', 'float32', 2))
+      if tf32:
+        raise OSError('no driver\nand more')
+      call = through_jax.build('lax', layer, arrays, kind)
+      return calls.Call(call.run, lambda outputs: [
+          1.002 * array for array in call.read(outputs)])
+
+    with mock.patch.object(calls, 'KINDS', ('forward',)):
+      found = enqueued.measure(TINY, ('float32', 'TF32'), 2, 2, torch)
+    for precision, why in (('float32', 'torch: the output is wrong by 2.0e-03'),
+                           ('TF32', 'OSError: no driver')):
+      times = found['milliseconds'][precision]['forward']
+      self.assertEqual(set(times), {'lax', 'tconv', 'tconv.nnx'})
+      for rounds in times.values():
+        self.assertLen(rounds, 2)
+        self.assertGreater(min(rounds), 0)
+      failed = found['failed'][precision]['forward']
+      self.assertEqual(failed['flax'], 'has no groups')
+      self.assertStartsWith(failed['torch'], why)
+      self.assertNotIn('more', failed['torch'])
+
+  @parameterized.parameters(('float32', 'HIGHEST'), ('TF32', 'DEFAULT'))
+  def test_all_programs_have_the_precision(self, precision, expected):
+    found = []
+    right = through_jax.lowered_steps
+
+    def lowered_steps(*arguments):
+      lowered, call_of = right(*arguments)
+      found.append(lowered.as_text())
+      return lowered, call_of
+
+    with mock.patch.object(
+        through_jax, 'lowered_steps', lowered_steps), mock.patch.object(
+            calls, 'KINDS', ('forward',)):
+      enqueued.measure(dataclasses.replace(TINY, groups=1), (precision,), 1, 1,
+                       None)
+    self.assertLen(found, 4)
+    for text in found:
+      self.assertEqual(set(re.findall('HIGHEST|DEFAULT', text)), {expected})
+
+  def test_every_step_of_a_program_is_run(self):
+    counted = []
+
+    def count(inputs, kernel):
+      jax.debug.callback(lambda: counted.append(1))
+      return inputs + kernel.sum()
+
+    shapes = through_jax.program('tconv', TINY, 'forward')[1]
+    with mock.patch.object(
+        through_jax, 'program', lambda *arguments: (count, shapes)):
+      lowered, call_of = through_jax.lowered_steps(
+          'tconv', TINY, TINY.arrays(), 'forward', 'float32', 7)
+    call = call_of(lowered.compile())
+    call.wait(call.run())
+    self.assertLen(counted, 7)
+
+
+class TablesTest(parameterized.TestCase):
+
+  def test_the_slower_of_ours_is_compared(self):
+    times = {'tconv': 2, 'tconv.nnx': 4, 'lax': 6}
+    self.assertEqual(gpu_tables.ratio(
+        entry(forward=times), 'TF32', 'forward', 'lax'), 1.5)
+
+  @parameterized.parameters('tconv', 'tconv.nnx', 'lax')
+  def test_a_program_that_failed_is_not_compared(self, name):
+    times = {'tconv': 2, 'tconv.nnx': 4, 'lax': 6}
+    del times[name]
+    self.assertIsNone(gpu_tables.ratio(
+        entry(forward=times), 'TF32', 'forward', 'lax'))
+
+  def test_bars(self):
+    ours = {'tconv': 10, 'tconv.nnx': 10}
+    table = gpu_tables.all_tables({'precisions': ['TF32'], 'layers': {
+        'line': entry(size=(4,), forward={**ours, 'lax': 9.5}, training={
+            **ours, 'flax': 1}),
+        'image': entry(size=(4, 4), forward={**ours, 'flax': 9.4}, training={
+            **ours, 'flax': 19, 'torch': 9}),
+        'volume': entry(size=(2, 2, 2), forward={**ours, 'torch': 8.9},
+                        training={**ours, 'flax': 100, 'lax': 1})}})[0]
+    self.assertCountEqual(table.rows, [
+        ('TF32, forward: lax / tconv', '>= 0.95, every layer', '0.95 at line',
+         'yes'),
+        ('TF32, forward: flax / tconv', '>= 0.95, every layer',
+         '0.94 at image; 1 of 1 miss it', 'no !'),
+        ('TF32, forward: torch / tconv', '>= 0.9, every layer',
+         '0.89 at volume; 1 of 1 miss it', 'no !'),
+        ('TF32, training in 2-D: flax / tconv', '>= 2, every layer',
+         '1.90 at image; 1 of 1 miss it', 'no !'),
+        ('TF32, training in 3-D: flax / tconv', '>= 10, every layer',
+         '10.00 at volume', 'yes'),
+        ('TF32, training: torch / tconv', '>= 0.9, every layer',
+         '0.90 at image', 'yes')])
+
+  def test_what_is_below_its_bar_or_ours_and_failed_is_marked(self):
+    tables = gpu_tables.all_tables({'precisions': ['TF32'], 'layers': {
+        'a': entry(forward={'tconv': 1, 'tconv.nnx': 1, 'flax': .5, 'lax': 3},
+                   failed={'torch': 'lost'}),
+        'b': entry(forward={'tconv': 1}, failed={'tconv.nnx': 'broken'})}})
+    forward, failures = tables[1], tables[3]
+    self.assertEqual(
+        [list(row) for row in forward.rows],
+        [['a', '1000', '1000', '500', '3000', None, '0.50 !', '3.00', None],
+         ['b', '1000', *[None] * 7]])
+    self.assertEqual([row[:3] for row in failures.rows], [
+        ('a', 'torch', 'lost'), ('b', 'tconv.nnx', 'broken !')])
+
+
+if __name__ == '__main__':
+  absltest.main()
