@@ -4,7 +4,8 @@
 
 Those of the benchmark, and more with groups and dilation: XLA has no call of
 cuDNN for a transposed convolution with either. Takes about five minutes on two
-cores. `configs/codegen.py:quick` compiles a layer of each kind.
+cores for an H100, and much longer for a v5e, some seconds a program.
+`configs/codegen.py:quick` compiles a layer of each kind.
 """
 
 import ml_collections
