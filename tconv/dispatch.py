@@ -70,13 +70,15 @@ def choose(operation: str, geometry: Geometry, shapes: tuple, platform: str
 def _choose_gpu(operation: str, geometry: Geometry, shapes: tuple) -> str:
   """The rule for GPUs, read from compiled programs and not measured.
 
-  cuDNN has all three operations, but no backward-input for groups or dilated
-  kernels, and XLA does not ask for it where the kernel is larger than the
-  image. docs/accelerators.md has the evidence.
+  cuDNN has all three operations, but takes groups and dilated kernels going
+  forward only, and XLA does not ask for its backward-input where the kernel is
+  larger than the image. docs/accelerators.md has the evidence.
   """
   groups = geometry.feature_group_count
   if max(geometry.dilation, default=1) > 1:
-    return 'residues'
+    ordinary = operation == 'conv' or max(geometry.strides) == 1
+    equal_pads = all(lo == hi for lo, hi in geometry.padding)
+    return 'cudnn' if ordinary and equal_pads else 'residues'
   if operation == 'conv':
     return 'cudnn'
   if groups > 1:
