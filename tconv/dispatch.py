@@ -82,7 +82,8 @@ def _choose_gpu(operation: str, geometry: Geometry, shapes: tuple) -> str:
   if operation == 'conv':
     return 'cudnn'
   if groups > 1:
-    if operation == 'conv_kernel_grad' or max(geometry.strides) == 1:
+    if (operation == 'conv_kernel_grad'
+        or max(geometry.strides, default=1) == 1):
       return 'cudnn'
     return 'overlap_add' if shapes[1][-1] == groups else 'polyphase'
   if _has_small_image(operation, geometry):

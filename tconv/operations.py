@@ -57,7 +57,8 @@ def conv(
       kernel's axes, as there.
     precision: as in `jax.lax.conv_general_dilated`.
     preferred_element_type: dtype to accumulate in and to return; by default the
-      result has the dtype of `inputs`. Half types accumulate in float32.
+      result has the dtype of `inputs`. float16 and bfloat16 accumulate in
+      float32: on a CPU here, on a GPU or TPU within its own convolutions.
     method: the form that computes it, one of 'auto', 'matrix', 'vjp', 'lax',
       'zero_insertion', 'polyphase', 'overlap_add', 'taps', 'cudnn', 'residues'
       (see `tconv.forms`). Derivatives are always computed by 'auto'.
@@ -136,7 +137,8 @@ def conv_transpose(
       channels last, such as ('NHWC', 'HWIO', 'NHWC').
     precision: as in `jax.lax.conv_transpose`.
     preferred_element_type: dtype to accumulate in and to return; by default the
-      result has the dtype of `inputs`. Half types accumulate in float32.
+      result has the dtype of `inputs`. float16 and bfloat16 accumulate in
+      float32: on a CPU here, on a GPU or TPU within its own convolutions.
     method: the form that computes it, as in `conv`.
 
   Returns:
@@ -211,7 +213,8 @@ def conv_kernel_grad(
       `jax.lax.conv_general_dilated` for the forward convolution.
     precision: as in `jax.lax.conv_general_dilated`.
     preferred_element_type: dtype to accumulate in and to return; by default the
-      result has the dtype of `inputs`. Half types accumulate in float32.
+      result has the dtype of `inputs`. float16 and bfloat16 accumulate in
+      float32: on a CPU here, on a GPU or TPU within its own convolutions.
     method: the form that computes it, as in `conv`.
 
   Returns:

@@ -27,6 +27,9 @@ CASES = {
     'dilated by the stride': ((7,), 4, 3, 3, 1, 'VALID'),
     'dilated groups': ((5, 6), 3, 2, 3, 2, 'SAME'),
     'stride 1': ((5, 6), 3, 1, 1, 2, 'SAME'),
+    'dilated, stride 1': ((5, 6), 3, 1, 2, 2, 'SAME'),
+    'no spatial axes': ((), 1, 1, 1, 1, 'SAME'),
+    'groups without spatial axes': ((), 1, 1, 1, 2, 'SAME'),
 }
 
 
