@@ -10,6 +10,11 @@ Operations:
   conv_matrix: C itself, dense or sparse
   tune: measures which form of an operation is the fastest here
 
+Models that use other libraries, without a change of their code:
+  accelerate: makes a function compute its transposed convolutions here
+  accelerating: does so for all that is compiled in a block
+  explain: what would be replaced, and what is left and why
+
 Upsampling:
   upsample, interpolation_kernel: nearest, bilinear and bicubic interpolation
   resize_conv, sub_pixel_conv: the two other learned upsamplers
@@ -40,6 +45,9 @@ import types as _types
 
 from tconv import dialects
 from tconv import initializers
+from tconv.acceleration import accelerate
+from tconv.acceleration import accelerating
+from tconv.acceleration import explain
 from tconv.operations import conv
 from tconv.operations import conv_kernel_grad
 from tconv.operations import conv_matrix
@@ -82,6 +90,7 @@ _LAYERS = ('linen', 'nnx')
 # All but the layers: with them, `from tconv import *` would import Flax.
 __all__ = [
     'conv', 'conv_transpose', 'conv_kernel_grad', 'conv_matrix', 'tune',
+    'accelerate', 'accelerating', 'explain',
     'upsample', 'interpolation_kernel', 'resize_conv', 'sub_pixel_conv',
     'depth_to_space', 'space_to_depth', 'initializers',
     'overlap_count', 'phase_gains', 'phase_nonuniformity', 'phase_variance',

@@ -56,7 +56,7 @@ _SHARED: dict[frozenset[str], str] = {
     frozenset('xwy'): 'groups'}
 # Forms that end in a sum of many slices, which is slow when it is fused.
 _SUMS = ('overlap_add', 'taps')
-_PRIMITIVES = {
+PRIMITIVES = {
     operation: core.Primitive(f'tconv_{operation}') for operation in _GIVES}
 
 
@@ -84,7 +84,7 @@ def contract(operation: str, lhs: jax.Array, rhs: jax.Array, *,
   lhs, rhs = (
       lax.pcast(a, tuple(varying - jax.typeof(a).mat.varying), to='varying')
       for a in (lhs, rhs))
-  return _PRIMITIVES[operation].bind(
+  return PRIMITIVES[operation].bind(
       lhs, rhs, geometry=geometry, precision=precision,
       dtype=jnp.dtype(dtype or lhs.dtype), method=method)
 
@@ -291,7 +291,7 @@ def _unfold(a: jax.Array, axis: int, outer: int, size: int) -> jax.Array:
 
 def _define(operation: str) -> None:
   """Registers a primitive's evaluation, lowering, derivatives and batching."""
-  primitive = _PRIMITIVES[operation]
+  primitive = PRIMITIVES[operation]
   primitive.def_impl(functools.partial(xla.apply_primitive, primitive))
   primitive.def_abstract_eval(functools.partial(_abstract, operation=operation))
   for platform in (*dispatch.PLATFORMS, None):  # None is for all others.
@@ -307,5 +307,5 @@ def _define(operation: str) -> None:
       _batch, operation=operation)
 
 
-for _operation in _PRIMITIVES:
+for _operation in PRIMITIVES:
   _define(_operation)

@@ -43,7 +43,8 @@ SPECIAL = {
 ARRAYS = {'inputs', 'kernel', 'images', 'cotangents', 'weight', 'input', 'bias',
           'truth', 'X', 'W', 'B', 'lhs', 'rhs', 'x', 'y'}
 # These take functions, or run for long to measure.
-LEFT_OUT = {'tune', 'tiled', 'sharded', 'equivalent_kernel'}
+LEFT_OUT = {'tune', 'tiled', 'sharded', 'equivalent_kernel', 'accelerate',
+            'accelerating', 'explain'}
 FUNCTIONS = [
     function for module in (tconv, dialects) for function in
     vars(module).values() if inspect.isfunction(function)

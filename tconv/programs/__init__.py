@@ -1,0 +1,1 @@
+"""How `tconv.accelerate` reads and rewrites the programs of other libraries."""

@@ -1,0 +1,78 @@
+"""What `tconv.explain` tells of the convolutions of a program."""
+
+from collections.abc import Iterator
+import dataclasses
+from typing import Any
+
+from tconv.programs import choices
+from tconv.programs import jaxprs
+
+_OWN = 'of tconv'
+_FINE = ('', _OWN, 'as fast as it is')
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+  """A convolution.
+
+  Attributes:
+    source: the line of the user's code that made it.
+    role: the operation that it is, or a kernel gradient of one; or 'unknown'.
+    transposed: whether zeros are inserted into its input.
+    shapes: types of its operands and of its result.
+    form: the form that the rule takes for it on this kind of device; what
+      `tconv.tune` measured comes first. Empty if it is left.
+    reason: why it is not replaced; empty if it is.
+  """
+
+  source: str
+  role: str
+  transposed: bool
+  shapes: str
+  form: str
+  reason: str
+
+  def __str__(self):
+    return f'{self.source}: {self.role}, {self.shapes}: ' + (
+        self.reason or self.form)
+
+
+class Explanation(tuple[Entry, ...]):
+  """Entries, printed as a table."""
+
+  @property
+  def missed(self) -> tuple[Entry, ...]:
+    """Those with inserted zeros that are left without need."""
+    return tuple(e for e in self if e.transposed and e.reason not in _FINE)
+
+  def __str__(self):
+    rows = [('source', 'role', 'shapes', 'replaced by', 'left, because')]
+    rows += [(e.source, e.role, e.shapes, e.form, e.reason) for e in self]
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    own = sum(e.reason == _OWN for e in self)
+    left = sum(bool(e.reason) for e in self) - own
+    return '\n'.join([
+        *('  '.join(map(str.ljust, row, widths)).rstrip() for row in rows),
+        f'{len(self)} convolutions: {len(self) - own - left} replaced, {own} '
+        f'of tconv already, {left} left; of those, {len(self.missed)} with '
+        'inserted zeros that cost time.'])
+
+
+def entries(program: Any) -> Iterator[Entry]:
+  """All convolutions of a program, and of those in it."""
+  for eqn, pads in jaxprs.walk(program):
+    types = [v.aval.str_short() for v in (*eqn.invars, *eqn.outvars)]
+    if eqn.primitive.name.startswith('tconv_'):
+      yield Entry(
+          jaxprs.source(eqn), eqn.primitive.name.removeprefix('tconv_'), False,
+          _shapes(types), '', _OWN)
+    elif eqn.primitive is jaxprs.CONV:
+      choice, operands = choices.of_equation(eqn, pads, False)
+      types[:2] = [v.aval.str_short() for v in operands]
+      yield Entry(jaxprs.source(eqn), choice.role, choice.transposed,
+                  _shapes(types), choice.form, choice.reason)
+
+
+def _shapes(types: list[str]) -> str:
+  lhs, rhs, out = types
+  return f'{lhs} {rhs} -> {out}'

@@ -1,0 +1,370 @@
+"""Walking and rewriting programs: all that depends on JAX's inner interfaces.
+
+A program is a jaxpr. Its equations hold further ones in their parameters: those
+of jit, scan, while, cond, checkpoint, shard_map and of custom derivatives. A
+rewriting that keeps the types of all values may change any equation on any
+level, and needs no rule for the primitive around it.
+
+JAX promises little about the form of a jaxpr. Where a new release changes it,
+this file is the one to mend.
+"""
+
+from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Mapping
+import contextlib
+import functools
+import threading
+from typing import Any
+import weakref
+
+import jax
+from jax import lax
+from jax._src import config as jax_config
+from jax.custom_derivatives import SymbolicZero
+from jax.extend import core
+from jax.extend import linear_util
+from jax.extend import source_info_util
+from jax.interpreters import ad
+from jax.interpreters import mlir
+import numpy as np
+
+from tconv import trilinear
+
+CONV = lax.conv_general_dilated_p
+# From an equation, and the `lax.pad` before each variable that one made, to an
+# equation with the same results; or None, to leave it.
+Rule = Callable[[Any, Mapping[Any, Any]], Any]
+
+
+def is_array(value: Any) -> bool:
+  """Tells whether a leaf of arguments is abstract in a program."""
+  return isinstance(value, (jax.Array, np.ndarray))
+
+
+def trace(fn: Callable[..., Any], args: tuple, kwargs: dict[str, Any]
+          ) -> tuple[Any, list[jax.Array], Callable[[list[jax.Array]], Any]]:
+  """Traces a function; only arrays are abstract, other leaves stay themselves.
+
+  Args:
+    fn: function of pytrees.
+    args: its arguments; `jax.ShapeDtypeStruct`s count as arrays.
+    kwargs: its keyword arguments, likewise.
+
+  Returns:
+    The program, the arrays to call it with, and a function from its results to
+    what `fn` returns.
+
+  Raises:
+    ValueError: `fn` changes an object among its arguments.
+  """
+  leaves, tree = jax.tree.flatten((args, kwargs))
+  abstract = [is_array(leaf) or isinstance(leaf, jax.ShapeDtypeStruct)
+              for leaf in leaves]
+  results: list[Any] = []
+
+  # JAX remembers the trace of a function, and so the weights it held then. A
+  # function that is new at each call has no trace yet.
+  def of_arrays(*arrays):
+    given = iter(arrays)
+    args, kwargs = jax.tree.unflatten(tree, [
+        next(given) if a else leaf for a, leaf in zip(abstract, leaves)])
+    objects = _objects((args, kwargs))
+    before = [jax.tree.leaves(o) for o in objects]
+    results[:] = jax.tree.flatten(fn(*args, **kwargs))
+    for o, old in zip(objects, before):
+      new = jax.tree.leaves(o)
+      if len(new) != len(old) or any(a is not b for a, b in zip(new, old)):
+        raise ValueError(
+            f'fn must not change its arguments; got one that changes a '
+            f'{type(o).__name__}, of which it is given a copy. Call fn itself '
+            'inside of `with tconv.accelerating():` instead.')
+    return [leaf for leaf in results[0] if is_array(leaf)]
+
+  arrays = [leaf for leaf, a in zip(leaves, abstract) if a]
+  try:
+    program = jax.make_jaxpr(of_arrays)(*arrays)
+  except (jax.errors.ConcretizationTypeError,
+          jax.errors.TracerArrayConversionError) as error:
+    error.add_note(
+        'tconv traces a function to find its convolutions, as jax.jit does: '
+        'in it, arrays have shapes and dtypes, and no values.')
+    raise
+  returned, tree_out = results
+
+  def rebuild(arrays):
+    made = iter(arrays)
+    return jax.tree.unflatten(tree_out, [
+        next(made) if is_array(leaf) else leaf for leaf in returned])
+
+  return program, arrays, rebuild
+
+
+def _objects(tree: Any) -> list[Any]:
+  """Parts of arguments that may hold arrays, and are no plain containers."""
+  return [
+      part for part in jax.tree.leaves(
+          tree, is_leaf=lambda p: not isinstance(p, (dict, list, tuple)))
+      if not isinstance(part, jax.Array)]
+
+
+def evaluate(program: Any, arrays: list[jax.Array]) -> list[jax.Array]:
+  """Runs a program."""
+  return core.jaxpr_as_fun(program)(*arrays)
+
+
+def walk(program: Any) -> Iterator[tuple[Any, Mapping[Any, Any]]]:
+  """All equations of a program and those in it, and the pads before each."""
+  pads = _pads(program)
+  for eqn in program.eqns:
+    yield eqn, pads
+    for inner in core.jaxprs_in_params(eqn.params):
+      yield from walk(inner)
+
+
+def source(eqn: Any) -> str:
+  """The line of the user's code that made an equation."""
+  return source_info_util.summarize(eqn.source_info) or 'unknown'
+
+
+@functools.lru_cache(4096)
+def call(apply: Callable[..., jax.Array], avals: tuple, out: Any,
+         context: Any) -> Any:
+  """Makes an equation that calls a function; the same one for equal arguments.
+
+  Args:
+    apply: function of arrays.
+    avals: abstract values of the arrays.
+    out: abstract value of the result.
+    context: that of an equation: the mesh, above all.
+
+  Returns:
+    The equation; None if the function gives a result of another type, such as
+    one that is sharded otherwise.
+  """
+
+  def tconv(*arrays):
+    result = apply(*arrays)
+    if out.weak_type:
+      result = lax.convert_element_type_p.bind(
+          result, new_dtype=out.dtype, weak_type=True, sharding=None)
+    return result
+
+  # The types of arrays say along which axes of a mesh they vary, if asked to.
+  checked = jax_config._check_vma(bool(out.mat.varying))
+  with context.manager, checked, jax.disable_jit(False):
+    made, = jax.make_jaxpr(jax.jit(tconv))(*avals).eqns
+  return made if made.outvars[0].aval == out else None
+
+
+def replace(eqn: Any, operands: list[Any], made: Any) -> Any:
+  """Puts the equation that `call` made in the place of another one."""
+  return eqn.replace(invars=operands, primitive=made.primitive,
+                     params=made.params, effects=made.effects)
+
+
+def inserted_zeros(eqn: Any, pads: Mapping[Any, Any]) -> Any:
+  """The `lax.pad` that inserts zeros into the input of a convolution, if any.
+
+  Args:
+    eqn: a convolution.
+    pads: the `lax.pad` before each variable that one made.
+
+  Returns:
+    The equation of the pad, or None.
+  """
+  operand = eqn.invars[0]
+  pad = None if isinstance(operand, core.Literal) else pads.get(operand)
+  if pad is None or not isinstance(pad.invars[1], core.Literal):
+    return None
+  if pad.invars[1].val != 0:
+    return None
+  config, numbers = pad.params['padding_config'], eqn.params[
+      'dimension_numbers']
+  plain = all(config[axis] == (0, 0, 0) for axis in numbers.lhs_spec[:2])
+  spread = any(interior for _, _, interior in config)
+  return pad if plain and spread else None
+
+
+def _pads(program) -> dict[Any, Any]:
+  return {eqn.outvars[0]: eqn for eqn in program.eqns
+          if eqn.primitive is lax.pad_p}
+
+
+class Rewriter:
+  """Replaces equations of programs, on every level.
+
+  A program that was rewritten before gives the same object again, so that JAX
+  finds what it compiled for it.
+  """
+
+  def __init__(self, rule: Rule):
+    """Keeps a rule.
+
+    Args:
+      rule: for an equation.
+    """
+    self._rule = rule
+    self._known = weakref.WeakKeyDictionary()
+
+  def program(self, value: Any) -> Any:
+    """Rewrites a jaxpr, closed or not; returns itself if nothing changes."""
+    if value not in self._known:
+      inner = getattr(value, 'jaxpr', value)
+      eqns = self._equations(inner)
+      if eqns is None:
+        new = None
+      else:
+        new = inner.replace(eqns=eqns)
+        if inner is not value:
+          new = value.replace(jaxpr=new)
+      self._known[value] = new
+    new = self._known[value]
+    return value if new is None else new
+
+  def _equations(self, jaxpr) -> list[Any] | None:
+    """Rewrites equations; returns None if nothing changes."""
+    pads = _pads(jaxpr)
+    eqns = [self._equation(eqn, pads) for eqn in jaxpr.eqns]
+    if all(new is old for new, old in zip(eqns, jaxpr.eqns)):
+      return None
+    used = {v for eqn in eqns for v in eqn.invars
+            if not isinstance(v, core.Literal)}
+    used.update(v for v in jaxpr.outvars if not isinstance(v, core.Literal))
+    return [eqn for eqn in eqns
+            if eqn.primitive is not lax.pad_p or eqn.outvars[0] in used]
+
+  def _equation(self, eqn, pads):
+    replaced = self._rule(eqn, pads)
+    if replaced is not None:
+      return replaced
+    params = {name: self._param(value) for name, value in eqn.params.items()}
+    # Derivatives are looked into where the function itself was changed.
+    if all(params[name] is value for name, value in eqn.params.items()):
+      return eqn
+    for name, wrap in _FUNCTIONS.items():
+      if params.get(name) is not None:
+        params[name] = wrap(self, params[name])
+    return eqn.replace(params=params)
+
+  def _param(self, value: Any) -> Any:
+    """Rewrites the programs in a parameter."""
+    if isinstance(value, (core.ClosedJaxpr, core.Jaxpr)):
+      return self.program(value)
+    if isinstance(value, (tuple, list)):
+      items = [self._param(item) for item in value]
+      if any(new is not old for new, old in zip(items, value)):
+        make = getattr(value, '_make', type(value))
+        return make(items)
+    return value
+
+  def _derivative(self, thunk):
+    """Rewrites the program that a custom rule gives when it is asked."""
+
+    def rewritten(*args):
+      jaxpr, *rest = thunk.call_wrapped(*args)
+      return self.program(jaxpr), *rest
+
+    return linear_util.wrap_init(rewritten, debug_info=thunk.debug_info)
+
+  def _backward(self, function):
+    """Rewrites what a custom backward function computes."""
+    is_zero = lambda value: isinstance(value, (ad.Zero, SymbolicZero))
+
+    def rewritten(*args):
+      results: list[Any] = []
+
+      def of_arrays(*arrays):
+        given = iter(arrays)
+        results[:] = jax.tree.flatten(function.call_wrapped(
+            *(a if is_zero(a) else next(given) for a in args)), is_zero)
+        return [r for r in results[0] if not is_zero(r)]
+
+      arrays = [a for a in args if not is_zero(a)]
+      program = self.program(jax.make_jaxpr(of_arrays)(*arrays))
+      made = iter(evaluate(program, arrays))
+      returned, tree = results  # A list, or in newer releases a list and more.
+      return jax.tree.unflatten(
+          tree, [r if is_zero(r) else next(made) for r in returned])
+
+    return linear_util.wrap_init(rewritten, debug_info=function.debug_info)
+
+  def _policy(self, policy):
+    return _knowing_ours(policy)
+
+
+# Parameters that hold functions which make or judge programs.
+_FUNCTIONS = {
+    'jvp_jaxpr_fun': Rewriter._derivative,
+    'fwd_jaxpr_thunk': Rewriter._derivative,
+    'bwd': Rewriter._backward,
+    'policy': Rewriter._policy,
+}
+
+
+@functools.cache
+def _knowing_ours(policy: Callable[..., Any]) -> Callable[..., Any]:
+  """Makes a policy of `jax.checkpoint` take our primitives for lax's."""
+
+  def knowing(primitive, *args, **params):
+    ours = primitive.name.startswith('tconv_')
+    return policy(CONV if ours else primitive, *args, **params)
+
+  return knowing
+
+
+_accelerating = jax.make_user_context(default_value=False)
+_ours = threading.local()  # Whether it lowers a primitive of this library.
+
+
+@contextlib.contextmanager
+def lowering(choose: Callable[..., Any]) -> Iterator[None]:
+  """Lowers convolutions by other equations while the block lasts.
+
+  What JAX traced or compiled outside of the block is not used in it, and the
+  other way around.
+
+  Args:
+    choose: from the abstract values of input, kernel and result, parameters and
+      the context of an equation, to an equation that `call` made, or None.
+  """
+  _change_lowering()
+  with _accelerating(choose):
+    yield
+
+
+@functools.cache
+def _change_lowering() -> None:
+  """Makes JAX's own rules ask whether they are in a block, once and for all."""
+
+  def asking(rule):
+    def lower(ctx, *operands, **params):
+      choose = None if _is_ours() else _accelerating.value
+      made = choose and choose(*ctx.avals_in, *ctx.avals_out, params,
+                               ctx.jaxpr_eqn_ctx)
+      if not made:
+        return rule(ctx, *operands, **params)
+      return mlir.lower_fun(core.jaxpr_as_fun(made.params['jaxpr']))(
+          ctx, *operands)
+    return lower
+
+  def marking(rule):  # Convolutions in it are what this library chose.
+    def lower(ctx, *operands, **params):
+      outside, _ours.inside = _is_ours(), True
+      try:
+        return rule(ctx, *operands, **params)
+      finally:
+        _ours.inside = outside
+    return lower
+
+  for primitive in (CONV, *trilinear.PRIMITIVES.values()):
+    change = asking if primitive is CONV else marking
+    for platform, rules in ((None, mlir._lowerings),
+                            *mlir._platform_specific_lowerings.items()):
+      if primitive in rules:
+        mlir.register_lowering(primitive, change(rules[primitive].rule),
+                               platform)
+
+
+def _is_ours() -> bool:
+  return getattr(_ours, 'inside', False)

@@ -1,0 +1,201 @@
+"""Any `lax.conv_general_dilated`, as one of the three operations.
+
+lax's convolution has a window stride ws, a base dilation ld, a kernel dilation
+rd and a low padding lo. On each spatial axis it multiplies the input at j with
+the kernel at k and adds the product to the result at t, where
+
+    j * ld = t * ws + k * rd - lo.
+
+The trilinear sum ties a fine position f, a tap and a coarse position i by
+
+    f = i * stride + tap * dilation - low.
+
+So lax's three arrays can play the parts of x (f), w (tap) and y (i) in four
+ways, each of which needs one of lax's numbers to be 1 on every axis:
+
+| role            | needs  | f, tap, i       | stride, dilation, low        |
+|---|---|---|---|
+| conv            | ld = 1 | j, k, t         | ws, rd, lo                   |
+| conv_transpose  | ws = 1 | t, K - 1 - k, j | ld, rd, (K - 1) * rd - lo    |
+| kernel gradient |        |                 |                              |
+| of the latter   | rd = 1 | k, T - 1 - t, j | ld, ws, (T - 1) * ws - lo    |
+| of the former   | ld = 1 | j, t, k         | rd, ws, lo                   |
+
+The last two are gradients with respect to the kernel. They have the parameters
+of the first two, and are told apart by their work: the kernel, which is the
+result, is smaller than what lax takes for the kernel.
+
+With G groups of features or of the batch, channels run over groups first. What
+is summed over, the channels of each group, is the batch of a kernel gradient.
+"""
+
+from collections.abc import Callable
+import dataclasses
+import math
+from typing import Any
+
+import jax
+from jax import lax
+import jax.numpy as jnp
+import numpy as np
+
+from tconv import geometry as geometry_lib
+from tconv import trilinear
+from tconv.geometry import Geometry
+
+
+class NotMappable(ValueError):
+  """A convolution is none of the three operations; the message says why."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Mapping:
+  """A convolution of lax, as an operation.
+
+  Attributes:
+    role: 'conv', 'conv_transpose', 'kernel gradient of conv_transpose' or
+      'kernel gradient of conv'.
+    geometry: sizes that relate the operation's arrays.
+    shapes: shapes of the two operands, as in `trilinear.contract`.
+    apply: function of lax's two operands that gives lax's result.
+  """
+
+  role: str
+  geometry: Geometry
+  shapes: tuple[tuple[int, ...], tuple[int, ...]]
+  apply: Callable[[jax.Array, jax.Array], jax.Array]
+
+  @property
+  def operation(self) -> str:
+    """The operation's name, as in `trilinear.contract`."""
+    return ('conv_kernel_grad' if self.role.startswith('kernel')
+            else self.role)
+
+
+def read(lhs: Any, rhs: Any, out: Any, params: dict[str, Any]) -> Mapping:
+  """Reads the parameters of a `conv_general_dilated` equation.
+
+  Args:
+    lhs: abstract value of the input: its shape and dtype count.
+    rhs: abstract value of the kernel.
+    out: abstract value of the result.
+    params: the parameters of the equation.
+
+  Returns:
+    The operation, and how it is applied.
+
+  Raises:
+    NotMappable: it is none; the message says why.
+  """
+  numbers = params['dimension_numbers']
+  k, t = (tuple(a.shape[axis] for axis in spec[2:]) for a, spec in (
+      (rhs, numbers.rhs_spec), (out, numbers.out_spec)))
+  ws, ld, rd = (params[name] for name in (
+      'window_strides', 'lhs_dilation', 'rhs_dilation'))
+  low = tuple(lo for lo, _ in params['padding'])
+  if len(k) > 3:
+    raise NotMappable('more than three spatial axes')
+  if not all(jnp.issubdtype(a.dtype, jnp.inexact) and a.dtype.itemsize > 1
+             for a in (lhs, rhs, out)):
+    raise NotMappable(f'the dtype, {lhs.dtype}')
+  shapes = (*lhs.shape, *rhs.shape, *out.shape)
+  if not all(isinstance(size, int) for size in shapes):
+    raise NotMappable('symbolic sizes')
+  if 0 in shapes:
+    raise NotMappable('an empty array')
+
+  turned = lambda taps, step: tuple(
+      (n - 1) * d - lo for n, d, lo in zip(taps, step, low))
+  plain = lambda steps: max(steps, default=1) == 1
+  gradient = math.prod(t) < math.prod(k)
+  if not plain(ld):
+    if plain(rd) and (gradient or not plain(ws)):
+      return _map('kernel gradient of conv_transpose', lhs, rhs, out, params,
+                  ld, ws, turned(t, ws))
+    if plain(ws):
+      return _map('conv_transpose', lhs, rhs, out, params, ld, rd,
+                  turned(k, rd))
+    raise NotMappable(
+        f'window strides {ws}, base dilation {ld} and kernel dilation {rd} at '
+        'once')
+  if gradient:
+    return _map('kernel gradient of conv', lhs, rhs, out, params, rd, ws, low)
+  return _map('conv', lhs, rhs, out, params, ws, rd, low)
+
+
+def _map(role: str, lhs, rhs, out, params, strides, dilation,
+         low) -> Mapping:
+  """Puts lax's arrays into the places of an operation."""
+  numbers, n = params['dimension_numbers'], len(strides)
+  gradient, turned = role.startswith('kernel'), role.endswith('transpose')
+  inputs, kernel, result = (
+      tuple(a.shape[axis] for axis in spec)
+      for a, spec in zip((lhs, rhs, out), numbers))
+  feature_groups = params['feature_group_count']
+  batch_groups = params['batch_group_count']
+  groups = feature_groups * batch_groups
+  batch, features, channels = result[0], result[1] // groups, kernel[1]
+
+  def arranged(a, order):
+    """Transposes, and joins the axes at the end into n + 2 in all."""
+    a = a.transpose(order)
+    return a.reshape(*a.shape[:n + 1], math.prod(a.shape[n + 1:]))
+
+  def image(a):  # x or y: [N, *size, (G, C)], or [C, *size, (G, N)].
+    a = a.transpose(numbers.lhs_spec).reshape(
+        batch_groups, batch, feature_groups, channels, *inputs[2:])
+    size = range(4, n + 4)
+    return arranged(
+        a, (3, *size, 0, 2, 1) if gradient else (1, *size, 0, 2, 3))
+
+  def taps(a):  # w: [*K, C, (G, O)] or [*K, O, (G, C)]; or [C, *K, (G, O)].
+    a = a.transpose(numbers.rhs_spec).reshape(
+        groups, features, channels, *kernel[2:])
+    size = range(3, n + 3)
+    if gradient:
+      return arranged(a, (2, *size, 0, 1))
+    if turned:
+      return lax.rev(arranged(a, (*size, 1, 0, 2)), range(n))
+    return arranged(a, (*size, 2, 0, 1))
+
+  def back(a):  # To [N, O, *size], and from there to lax's layout.
+    size = tuple(range(n))
+    if not gradient:
+      a = a.transpose(0, n + 1, *range(1, n + 1))
+    elif turned:  # From [*T, O, (G, N)].
+      a = lax.rev(a, size).reshape(*result[2:], features, groups, batch)
+      a = a.transpose(n + 2, n + 1, n, *size)
+    else:  # From [*T, N, (G, O)].
+      a = a.transpose(n, n + 1, *size)
+    return a.reshape(result).transpose(np.argsort(numbers.out_spec))
+
+  fine, tap, coarse = {
+      'conv': (inputs, kernel, result),
+      'conv_transpose': (result, kernel, inputs),
+      'kernel gradient of conv': (inputs, result, kernel),
+      'kernel gradient of conv_transpose': (kernel, result, inputs),
+  }[role]
+  geometry = _geometry(fine[2:], tap[2:], coarse[2:], strides, dilation, low,
+                       groups)
+  precision = params['precision']
+  swap = gradient and turned  # x comes first.
+  if swap and precision is not None:
+    precision = tuple(precision)[::-1]
+  operands = lambda a, b: (taps(b), image(a)) if swap else (image(a), taps(b))
+  apply = lambda a, b: back(trilinear.contract(
+      'conv_kernel_grad' if gradient else role, *operands(a, b),
+      geometry=geometry, precision=precision, dtype=out.dtype))
+  shapes = tuple(a.shape for a in jax.eval_shape(
+      operands, *(jax.ShapeDtypeStruct(a.shape, a.dtype) for a in (lhs, rhs))))
+  return Mapping(role, geometry, shapes, apply)
+
+
+def _geometry(fine_size, kernel_size, coarse_size, strides, dilation, low,
+              groups) -> Geometry:
+  """Completes the low padding with the exact high one."""
+  effective = geometry_lib.effective_size(kernel_size, dilation)
+  padding = tuple(
+      (lo, (c - 1) * s + e - f - lo) for lo, f, c, s, e in zip(
+          low, fine_size, coarse_size, strides, effective))
+  return Geometry(fine_size, coarse_size, kernel_size, tuple(strides),
+                  tuple(dilation), padding, groups)

@@ -1,0 +1,543 @@
+"""Programs of other libraries, with and without their convolutions replaced."""
+
+import functools
+import importlib.util
+import logging
+import re
+
+from absl.testing import absltest
+from absl.testing import parameterized
+import chex
+from flax import nnx
+import flax.linen
+import hypothesis
+from hypothesis import strategies
+import jax
+from jax import lax
+from jax.experimental import io_callback
+from jax.extend import core
+import jax.numpy as jnp
+from jax.sharding import AxisType
+from jax.sharding import PartitionSpec as P
+import numpy as np
+
+import tconv
+
+HAS_KERAS = importlib.util.find_spec('keras') is not None
+LAX = 'conv_general_dilated'
+
+
+def integers(seed, *shape, dtype=np.float32):
+  """Small integers, whose products and sums are exact."""
+  return jnp.asarray(
+      np.random.default_rng(seed).integers(-2, 3, shape), dtype)
+
+
+X, K = integers(0, 2, 3, 3, 2), integers(1, 4, 4, 2, 2)
+
+
+def enlarge(x, k=K):
+  return lax.conv_transpose(x, k, (2, 2), 'SAME')
+
+
+def enlarge_sharded(x, k):
+  return lax.conv_general_dilated(
+      x, k, (1, 1), [(2, 2), (2, 2)], lhs_dilation=(2, 2),
+      dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+      out_sharding=P(None, None, None, 'd'))
+
+
+def squares(x, k=K):
+  return (enlarge(x, k)**2).sum()
+
+
+def equations(fn, *args):
+  """All equations in the program of a function, nested ones too."""
+
+  def walk(program):
+    for eqn in program.eqns:
+      yield eqn
+      for inner in core.jaxprs_in_params(eqn.params):
+        yield from walk(inner)
+
+  return list(walk(jax.make_jaxpr(fn)(*args)))
+
+
+def names(fn, *args):
+  return [eqn.primitive.name for eqn in equations(fn, *args)]
+
+
+def counts(fn, *args):
+  """Numbers of convolutions of lax, and of this library."""
+  found = names(fn, *args)
+  return found.count(LAX), sum(n.startswith('tconv_') for n in found)
+
+
+# Ways to hide a function x -> y of images, whose shapes differ.
+def scanned(f):
+  return lambda x: lax.scan(lambda c, x: (c + 1, f(x)), 0, x[None])[1][0]
+
+
+def looped(f):
+  return lambda x: lax.fori_loop(
+      0, 2, lambda i, c: c + f(x), jnp.zeros(jax.eval_shape(f, x).shape))
+
+
+def chosen(f):
+  return lambda x: lax.cond(x.sum() > 0, f, lambda x: 2 * f(x), x)
+
+
+def with_jvp(f):
+  g = jax.custom_jvp(lambda x: f(x))
+  g.defjvp(lambda primals, tangents: (g(*primals), f(*tangents)))
+  return g
+
+
+def with_vjp(f):
+  g = jax.custom_vjp(lambda x: f(x))
+  g.defvjp(lambda x: (f(x), jnp.zeros_like(x)),
+           lambda x, ct: jax.vjp(f, x)[1](ct))
+  return g
+
+
+def remembered(f):
+  return jax.checkpoint(f, policy=jax.checkpoint_policies.dots_saveable)
+
+
+def mapped(f):
+  return lambda x: jax.vmap(f)(x[None])[0]
+
+
+WRAPPERS = (jax.jit, scanned, looped, chosen, with_jvp, with_vjp, remembered,
+            jax.checkpoint, mapped)
+
+
+@strategies.composite
+def convolutions(draw):
+  """A convolution with inserted zeros as a function of its input."""
+  stride = draw(strategies.integers(2, 3))
+  taps = draw(strategies.integers(1, 4))
+  groups, dilation = draw(strategies.integers(1, 2)), draw(
+      strategies.integers(1, 2))
+  low, high = (draw(strategies.integers(-1, 3)) for _ in range(2))
+  layout = draw(strategies.sampled_from((
+      ('NHC', 'HIO', 'NHC'), ('NCH', 'OIH', 'NHC'), ('HNC', 'IHO', 'CNH'))))
+  sizes = {'N': 2, 'C': 2, 'H': 3}, {'H': taps, 'I': 2 // groups, 'O': 2}
+  shapes = [[s[a] for a in spec] for s, spec in zip(sizes, layout)]
+  rounds = -2 * stride + taps * dilation  # So that nothing comes out empty.
+  function = functools.partial(
+      lax.conv_general_dilated, rhs=integers(taps, *shapes[1]),
+      window_strides=(1,), padding=((low + 2, max(high, -rounds)),),
+      lhs_dilation=(stride,), rhs_dilation=(dilation,),
+      dimension_numbers=layout, feature_group_count=groups)
+  return function, integers(3, *shapes[0])
+
+
+class RandomProgramsTest(absltest.TestCase):
+
+  @hypothesis.settings(max_examples=12, deadline=None, derandomize=True)
+  @hypothesis.given(
+      convolutions(), strategies.lists(strategies.sampled_from(WRAPPERS),
+                                       max_size=3), strategies.integers(0, 2))
+  def test_values(self, convolution, wrappers, derivatives):
+    function, x = convolution
+    for wrap in wrappers:
+      function = wrap(function)
+    if looped in wrappers:  # lax differentiates no `while`; a scan is made.
+      derivatives = min(derivatives, 1)
+    for _ in range(derivatives):
+      function = (lambda f: jax.grad(lambda x: (f(x)**2).sum()))(function)
+    inside = tconv.accelerate(function)
+    before, after = jax.jit(lambda x: (function(x), inside(x)))(x)
+    np.testing.assert_array_equal(after, before)
+    self.assertLen([e for e in tconv.explain(inside, x) if e.form], 0)
+
+
+class DerivativesTest(parameterized.TestCase):
+
+  @parameterized.parameters(*WRAPPERS)
+  def test_of_what_is_accelerated_inside(self, wrap):
+    function = wrap(enlarge)
+    loss = lambda f: jax.grad(lambda x: (f(x)**2).sum())
+    inside = loss(tconv.accelerate(function))
+    before, after = jax.jit(lambda x: (loss(function)(x), inside(x)))(X)
+    np.testing.assert_array_equal(after, before)
+    self.assertFalse([
+        eqn for eqn in equations(inside, X) if eqn.primitive.name == LAX
+        and max(eqn.params['lhs_dilation']) > 1])
+
+  def test_of_kernels(self):
+    step = jax.grad(squares, (0, 1))
+    before, after = jax.jit(
+        lambda *a: (step(*a), tconv.accelerate(step)(*a)))(X, K)
+    chex.assert_trees_all_equal(after, before)
+    # The gradient of the input is an ordinary convolution.
+    self.assertEqual(counts(tconv.accelerate(step), X, K), (1, 2))
+
+  def test_policies_save_what_they_saved(self):
+    loss = lambda x: (jax.checkpoint(
+        lambda x: jnp.sin(enlarge(x)),
+        policy=jax.checkpoint_policies.dots_saveable)(x)**2).sum()
+    found = names(jax.grad(tconv.accelerate(loss)), X)
+    self.assertEqual(found.count('tconv_conv_transpose'), 1)
+
+  def test_backward_with_symbolic_zeros(self):
+    function = jax.custom_vjp(lambda x, n: (enlarge(x), n))
+    function.defvjp(
+        lambda x, n: (function(x.value, n.value), None),
+        lambda _, cts: (jax.vjp(enlarge, X)[1](cts[0])[0], None),
+        symbolic_zeros=True)
+    loss = lambda f: jax.grad(lambda x, n: f(x, n)[0].sum(), allow_int=True)
+    np.testing.assert_array_equal(
+        loss(tconv.accelerate(function))(X, 1.), loss(function)(X, 1.))
+
+
+class ProgramsTest(parameterized.TestCase):
+
+  def test_nothing_matched_is_the_same_program(self):
+    plain = lambda x, k: jax.nn.relu(lax.conv(x, k, (1, 1), 'SAME')) + 1
+    args = integers(0, 1, 2, 4, 4), integers(1, 2, 2, 3, 3)
+    self.assertEqual(str(jax.make_jaxpr(tconv.accelerate(plain))(*args)),
+                     str(jax.make_jaxpr(plain)(*args)))
+
+  def test_twice_is_once(self):
+    twice = tconv.accelerate(tconv.accelerate(enlarge))
+    once = tconv.accelerate(enlarge)
+    self.assertEqual(str(jax.make_jaxpr(twice)(X)),
+                     str(jax.make_jaxpr(once)(X)))
+    self.assertEqual(counts(twice, X), (0, 1))
+
+  def test_second_call_compiles_nothing(self):
+    inner = jax.jit(lambda x: jnp.sin(enlarge(x)))
+    step = tconv.accelerate(lambda x: enlarge(x).sum() + inner(x).sum())
+    compiled = []
+    handler = logging.Handler()
+    handler.emit = lambda record: compiled.append(record.getMessage())
+    logger = logging.getLogger('jax')
+    logger.addHandler(handler)
+    self.addCleanup(logger.removeHandler, handler)
+    # Not to the screen as well.
+    self.addCleanup(setattr, logger, 'propagate', logger.propagate)
+    logger.propagate = False
+    compiling = lambda: sum(m.startswith('Compiling') for m in compiled)
+    with jax.log_compiles(True):
+      step(X)
+      self.assertGreater(compiling(), 0)
+      compiled.clear()
+      step(X)
+      self.assertEqual(compiling(), 0)
+
+  def test_changed_weights_are_seen(self):
+    weights = {'k': K}
+    function = tconv.accelerate(lambda x: enlarge(x, weights['k']))
+    before = function(X)
+    weights['k'] = 2 * K
+    np.testing.assert_array_equal(function(X), 2 * before)
+
+  def test_leaves_that_are_no_arrays(self):
+    def function(x, *, name, scale, activation):
+      y = activation(enlarge(x)) * (2 if name == 'twice' else 1)
+      return {'y': y, 'name': name, 'shape': y.shape, 'scale': scale + 1,
+              'none': None}
+
+    result = tconv.accelerate(function)(
+        np.asarray(X), name='twice', scale=1, activation=jnp.negative)
+    np.testing.assert_array_equal(result.pop('y'), -2 * enlarge(X))
+    self.assertEqual(result, {
+        'name': 'twice', 'shape': (2, 6, 6, 2), 'scale': 2, 'none': None})
+
+  @parameterized.parameters('float16', 'bfloat16', 'complex64')
+  def test_dtypes(self, dtype):
+    function = lambda x: enlarge(x, K.astype(dtype))
+    x = X.astype(dtype)
+    before, after = function(x), tconv.accelerate(function)(x)
+    chex.assert_trees_all_equal_shapes_and_dtypes(before, after)
+    np.testing.assert_array_equal(np.asarray(after, 'complex64'),
+                                  np.asarray(before, 'complex64'))
+
+  def test_result_type_of_its_own(self):
+    function = functools.partial(
+        lax.conv_transpose, rhs=K.astype('bfloat16'), strides=(2, 2),
+        padding='SAME', preferred_element_type='float32')
+    after = tconv.accelerate(function)(X.astype('bfloat16'))
+    np.testing.assert_array_equal(after, enlarge(X), strict=True)
+
+  def test_weak_types(self):
+    weak = jnp.full(X.shape, 2.), jnp.full(K.shape, 1.)
+    self.assertTrue(enlarge(*weak).weak_type)
+    self.assertTrue(tconv.accelerate(enlarge)(*weak).weak_type)
+
+  def test_effects_keep_their_order(self):
+    seen = []
+
+    def function(x):
+      note = lambda what: io_callback(
+          lambda: seen.append(what), None, ordered=True)
+      note('before')
+      y = jax.jit(lambda x: (enlarge(x), note('inside'))[0])(x)
+      note('after')
+      return y
+
+    jax.block_until_ready(jax.jit(tconv.accelerate(function))(X))
+    jax.effects_barrier()
+    self.assertEqual(seen, ['before', 'inside', 'after'])
+
+  @parameterized.parameters(
+      lambda f: jax.jit(tconv.accelerate(f), donate_argnums=0),
+      lambda f: tconv.accelerate(jax.jit(f, donate_argnums=0)))
+  def test_donation(self, wrap):
+    x = X + 0
+    wrap(lambda x: (x + 1, enlarge(x)))(x)
+    self.assertTrue(x.is_deleted())
+
+  def test_without_jit(self):
+    with jax.disable_jit():
+      np.testing.assert_array_equal(tconv.accelerate(enlarge)(X), enlarge(X))
+
+
+class ShardingTest(absltest.TestCase):
+
+  def test_shard_map(self):
+    mesh = jax.make_mesh((2,), ('d',), axis_types=(AxisType.Auto,))
+    step = jax.jit(jax.grad(lambda k, x: jax.shard_map(
+        lambda x, k: lax.psum(squares(x, k), 'd'), mesh=mesh,
+        in_specs=(P('d'), P()), out_specs=P())(x, k)))
+    for function in (tconv.accelerate(step), jax.grad(
+        tconv.accelerate(lambda k, x: jax.shard_map(
+            lambda x, k: lax.psum(squares(x, k), 'd'), mesh=mesh,
+            in_specs=(P('d'), P()), out_specs=P())(x, k)))):
+      np.testing.assert_array_equal(function(K, X), step(K, X))
+      self.assertEqual(counts(function, K, X)[0], 0)
+
+  def test_explicit_batch(self):
+    mesh = jax.make_mesh((2,), ('d',), axis_types=(AxisType.Explicit,))
+    with jax.set_mesh(mesh):
+      x = jax.device_put(X, P('d'))
+      before, after = enlarge(x), tconv.accelerate(enlarge)(x)
+      np.testing.assert_array_equal(after, before)
+      self.assertEqual(jax.typeof(after), jax.typeof(before))
+      self.assertEqual(counts(tconv.accelerate(enlarge), x), (0, 1))
+
+  def test_explicit_channels_are_left(self):
+    mesh = jax.make_mesh((2,), ('d',), axis_types=(AxisType.Explicit,))
+    with jax.set_mesh(mesh):
+      k = jax.device_put(K, P(None, None, None, 'd'))
+      entry, = tconv.explain(enlarge_sharded, X, k)
+      self.assertIn('explicit sharding', entry.reason)
+      np.testing.assert_array_equal(
+          tconv.accelerate(enlarge_sharded)(X, k), enlarge_sharded(X, k))
+
+
+class InsertedZerosTest(parameterized.TestCase):
+
+  @parameterized.parameters(
+      (((0, 0, 0), (1, 2, 1), (-1, 3, 2), (0, 0, 0)), ((1, 2), (0, 3)), True),
+      # Values are cut off, and zeros put there.
+      (((0, 0, 0), (-1, 0, 1), (0, 0, 1), (0, 0, 0)), ((1, 1), (1, 1)), False),
+      # Another channel.
+      (((0, 0, 0), (0, 0, 1), (0, 0, 1), (0, 0, 1)), ((1, 1), (1, 1)), False),
+  )
+  def test_pads(self, config, padding, joined):
+    k = integers(0, 3, 3, 3 if config[3][2] else 2, 2)
+    function = lambda x: lax.conv_general_dilated(
+        lax.pad(x, 0., config), k, (1, 1), padding,
+        dimension_numbers=('NHWC', 'HWIO', 'NHWC'))
+    np.testing.assert_array_equal(tconv.accelerate(function)(X), function(X))
+    found = names(tconv.accelerate(function), X)
+    self.assertEqual('tconv_conv_transpose' in found, joined)
+    self.assertNotEqual('pad' in found, joined)
+
+  def test_a_pad_that_is_used_elsewhere_stays(self):
+    def function(x):
+      wide = lax.pad(x, 0., ((0, 0, 0), (1, 1, 1), (1, 1, 1), (0, 0, 0)))
+      return wide, lax.conv_general_dilated(
+          wide, K, (1, 1), 'SAME', dimension_numbers=('NHWC', 'HWIO', 'NHWC'))
+
+    chex.assert_trees_all_equal(tconv.accelerate(function)(X), function(X))
+
+  def test_other_values_are_not_zeros(self):
+    function = lambda x: lax.conv_general_dilated(
+        lax.pad(x, 1., ((0, 0, 0), (1, 1, 1), (1, 1, 1), (0, 0, 0))), K, (1, 1),
+        'SAME', dimension_numbers=('NHWC', 'HWIO', 'NHWC'))
+    self.assertEqual(counts(tconv.accelerate(function), X), (1, 0))
+
+
+class WhichTest(absltest.TestCase):
+
+  def test_all_takes_grouped_ones(self):
+    k = integers(0, 3, 3, 1, 2)
+    function = lambda x: lax.conv_general_dilated(
+        x, k, (1, 1), 'SAME', dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+        feature_group_count=2)
+    self.assertEqual(counts(tconv.accelerate(function), X), (1, 0))
+    every = tconv.accelerate(function, which='all')
+    self.assertEqual(counts(every, X), (0, 1))
+    np.testing.assert_array_equal(every(X), function(X))
+    entry, = tconv.explain(function, X)
+    self.assertEqual(entry.reason, "ordinary; which='all' takes taps")
+
+  def test_all_leaves_what_is_fast(self):
+    function = lambda x: lax.conv(x, integers(0, 2, 2, 3, 3), (1, 1), 'SAME')
+    x = X.transpose(0, 3, 1, 2)
+    self.assertEqual(
+        counts(tconv.accelerate(function, which='all'), x), (1, 0))
+
+
+class ErrorsTest(absltest.TestCase):
+
+  def test_which(self):
+    with self.assertRaisesRegex(ValueError, "which .*'all'; got 'every'"):
+      tconv.accelerate(enlarge, which='every')
+
+  def test_no_function(self):
+    for function in (tconv.accelerate, tconv.explain):
+      with self.assertRaisesRegex(ValueError, 'fn must be a function; got 3'):
+        function(3)
+
+  def test_untraceable(self):
+    with self.assertRaises(jax.errors.ConcretizationTypeError) as caught:
+      tconv.accelerate(lambda x: x if x.sum() > 0 else -x)(X)
+    self.assertIn('tconv traces', str(caught.exception.__notes__))
+
+  def test_changed_arguments(self):
+    model = nnx.BatchNorm(2, rngs=nnx.Rngs(0))
+    with self.assertRaisesRegex(ValueError, 'BatchNorm.*accelerating'):
+      tconv.accelerate(lambda model, x: model(x))(model, X)
+
+  def test_plain_containers_may_be_changed(self):
+    def function(batch):
+      batch['x'] = batch['x'] + 1
+      return enlarge(batch['x'])
+
+    batch = {'x': X}
+    np.testing.assert_array_equal(tconv.accelerate(function)(batch),
+                                  enlarge(X + 1))
+    self.assertIs(batch['x'], X)
+
+
+class ExplainTest(absltest.TestCase):
+
+  def test_entries(self):
+    def step(x, k):
+      y = tconv.conv_transpose(x, k, 2)
+      return jax.grad(squares, 1)(x, k).sum() + y.sum()
+
+    shapes = [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in (X, K)]
+    found = tconv.explain(step, *shapes)
+    self.assertEqual(
+        [(e.role, bool(e.form)) for e in found],
+        [('conv_transpose', False), ('conv_transpose', True),
+         ('kernel gradient of conv_transpose', True)])
+    self.assertIn('acceleration_test.py', found[1].source)
+    self.assertIn('float32[2,3,3,2] float32[4,4,2,2] -> float32[2,6,6,2]',
+                  str(found))
+    self.assertEndsWith(
+        str(found), '3 convolutions: 2 replaced, 1 of tconv already, 0 left; '
+        'of those, 0 with inserted zeros that cost time.')
+
+  def test_empty(self):
+    self.assertStartsWith(str(tconv.explain(jnp.sin, X)).splitlines()[-1],
+                          '0 convolutions')
+
+  def test_strict(self):
+    function = lambda x: lax.conv_general_dilated(
+        x.astype('int32'), K.astype('int32'), (1, 1), [(2, 2), (2, 2)],
+        lhs_dilation=(2, 2), dimension_numbers=('NHWC', 'HWIO', 'NHWC'))
+    self.assertLen(tconv.explain(function, X), 1)
+    with self.assertRaisesRegex(ValueError, 'strict(.|\n)*the dtype, int32'):
+      tconv.explain(function, X, strict=True)
+    tconv.explain(enlarge, X, strict=True)
+
+
+def dilated(lowered):
+  """Tells whether a program has a convolution with inserted zeros."""
+  return bool(re.search(r'lhs_dilate = \[[^\]]*[2-9]', lowered.as_text()))
+
+
+class AcceleratingTest(absltest.TestCase):
+
+  def test_in_the_block_only(self):
+    function = jax.jit(lambda x: enlarge(x))
+    before = function(X)
+    self.assertTrue(dilated(function.lower(X)))
+    for _ in range(2):
+      with tconv.accelerating():
+        np.testing.assert_array_equal(function(X), before)
+        self.assertFalse(dilated(function.lower(X)))
+      self.assertTrue(dilated(function.lower(X)))
+    self.assertEqual(function._cache_size(), 2)
+
+  def test_our_own_forms_are_not_asked(self):
+    function = jax.jit(lambda x: tconv.conv_transpose(x, K, 2, method='lax'))
+    with tconv.accelerating():
+      self.assertTrue(dilated(function.lower(X)))
+
+  def test_derivatives_and_nesting(self):
+    loss = lambda x, k: squares(scanned(remembered(with_vjp(
+        functools.partial(enlarge, k=K))))(x), k)
+    step = jax.jit(jax.grad(loss, (0, 1)))
+    before = step(X, K)
+    with tconv.accelerating():
+      chex.assert_trees_all_equal(step(X, K), before)
+      self.assertFalse(dilated(step.lower(X, K)))
+
+  def test_ends_with_an_error(self):
+    with self.assertRaises(KeyError), tconv.accelerating():
+      raise KeyError
+    self.assertTrue(dilated(jax.jit(enlarge).lower(X)))
+
+  def test_explicit_sharding(self):
+    mesh = jax.make_mesh((2,), ('d',), axis_types=(AxisType.Explicit,))
+    with jax.set_mesh(mesh):
+      k = jax.device_put(K, P(None, None, None, 'd'))
+      expected = jax.jit(enlarge_sharded)(X, k)
+      with tconv.accelerating():
+        result = jax.jit(enlarge_sharded)(X, k)
+        np.testing.assert_array_equal(result, expected)
+        self.assertEqual(result.sharding, expected.sharding)
+
+
+class LayersTest(absltest.TestCase):
+
+  def test_linen(self):
+    layer = flax.linen.ConvTranspose(3, (4, 4), (2, 2))
+    variables = layer.init(jax.random.key(0), X)
+    step = jax.grad(lambda v, x: (layer.apply(v, x)**2).sum())
+    accelerated = tconv.accelerate(step)
+    self.assertEqual(counts(accelerated, variables, X), (0, 2))
+    before, after = jax.jit(
+        lambda *a: (step(*a), accelerated(*a)))(variables, X)
+    # Two orders of the same float32 sums.
+    chex.assert_trees_all_close(after, before, rtol=1e-5)
+
+  def test_nnx(self):
+    def trained():
+      model = nnx.ConvTranspose(2, 3, (4, 4), (2, 2), rngs=nnx.Rngs(0))
+
+      @nnx.jit
+      def step(model, x):
+        loss = lambda model: (model(x)**2).sum()
+        gradients = nnx.grad(loss)(model)
+        nnx.update(model, jax.tree.map(
+            lambda p, g: p - .01 * g, nnx.state(model), gradients))
+
+      step(model, X)
+      return nnx.state(model)
+
+    before = trained()
+    with tconv.accelerating():
+      after = trained()
+    chex.assert_trees_all_close(after, before, rtol=1e-5)
+
+  @absltest.skipUnless(HAS_KERAS, 'needs keras')
+  def test_keras(self):
+    import keras
+    model = keras.Sequential([keras.layers.Conv2DTranspose(
+        3, 4, strides=2, padding='same')])
+    before = model(X)
+    with tconv.accelerating():
+      np.testing.assert_allclose(model(X), before, rtol=1e-5, atol=1e-5)
+
+
+if __name__ == '__main__':
+  absltest.main()
