@@ -114,7 +114,8 @@ def _compute(lhs, rhs, *, operation, geometry, precision, dtype, method,
   compute = functools.partial(
       dispatch.compute, operation, method, platform, geometry=plain,
       precision=precision, dtype=wide)
-  if platform == 'cpu' and method in _SUMS:
+  if (platform == 'cpu' and operation == 'conv_transpose'
+      and method in _SUMS):
     compute = _unfused(compute, f'tconv_{operation}_{method}')
   result = compute(lhs, rhs)
   if operation == 'conv_transpose':
