@@ -48,7 +48,7 @@ def measure(name: str, build: Callable[[], adopted.Step],
   """Times the steps of a model, with and without `tconv.accelerate`.
 
   Args:
-    name: of the model.
+    name: name of the model.
     build: makes the step and its arguments.
     repeats: rounds.
 
