@@ -95,7 +95,7 @@ _FUNCTIONS = {
     'tconv.linen': functools.partial(_linen, tconv.linen.ConvTranspose),
 }
 NAMES = 'lax', 'tconv', 'flax'
-# The same work as tconv's; they are timed on GPUs only.
+# The same work as tconv's; not timed on a CPU.
 LAYERS = 'tconv.nnx', 'tconv.linen'
 
 
