@@ -64,7 +64,7 @@ def accelerate(fn: Callable[..., Any], *, which: str = 'transposed'
 
   @functools.wraps(fn, updated=())
   def accelerated(*args, **kwargs):
-    program, arrays, rebuild = jaxprs.trace(fn, args, kwargs)
+    program, arrays, rebuild = jaxprs.trace(fn, args, kwargs, pure=True)
     return rebuild(jaxprs.evaluate(_rewriter(which).program(program), arrays))
 
   return accelerated
@@ -94,8 +94,8 @@ def explain(fn: Callable[..., Any], *args: Any, strict: bool = False,
     totals. Of entries with a reason, nothing is replaced.
 
   Raises:
-    ValueError: `fn` is no function or changes its arguments, or `strict` and
-      what it asks for.
+    ValueError: `fn` is no function; or `strict`, and a convolution is left
+      that `strict` asks for.
   """
   _check_callable(fn)
   program, *_ = jaxprs.trace(fn, args, kwargs)

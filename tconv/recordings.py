@@ -23,6 +23,7 @@ import platform as machine
 import re
 import tempfile
 from typing import Any
+from typing import Self
 import warnings
 
 import jax
@@ -53,6 +54,22 @@ class Contraction:
   geometry: Geometry
   precision: Any
   result_dtype: np.dtype
+
+  @classmethod
+  def of_equation(cls, eqn: Any) -> Self:
+    """The contraction of an equation of `trilinear.PRIMITIVES`.
+
+    Args:
+      eqn: equation of a program.
+
+    Returns:
+      What it computes.
+    """
+    lhs, rhs = (operand.aval for operand in eqn.invars)
+    return cls(
+        eqn.primitive.name.removeprefix('tconv_'), (lhs.shape, rhs.shape),
+        (lhs.dtype, rhs.dtype), eqn.params['geometry'],
+        eqn.params['precision'], eqn.params['dtype'])
 
   @property
   def key(self) -> dict[str, str]:

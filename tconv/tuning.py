@@ -20,6 +20,7 @@ import numpy as np
 from tconv import dispatch
 from tconv import recordings
 from tconv import trilinear
+from tconv.programs import jaxprs
 from tconv.recordings import Contraction
 from tconv.recordings import Recording
 
@@ -82,43 +83,16 @@ def tune(function: Callable[..., Any], *args: Any,
   Raises:
     ValueError: the function makes no operation that 'auto' could choose for.
   """
-  contractions = dict.fromkeys(_contractions(_traced(function, args, kwargs)))
+  program, *_ = jaxprs.trace(function, args, kwargs)
+  contractions = dict.fromkeys(
+      Contraction.of_equation(eqn) for eqn, _ in jaxprs.walk(program)
+      if eqn.primitive.name.startswith('tconv_')
+      and eqn.params['method'] == 'auto')
   if not contractions:
     raise ValueError(
         'function must use conv, conv_transpose or conv_kernel_grad of tconv '
         f"with method='auto', to be tuned; got {function!r}, which does not.")
   return tuple(recordings.read(c) or _record(c) for c in contractions)
-
-
-def _traced(function, args, kwargs):
-  """The program of a function; only arrays are abstract in it."""
-  leaves, tree = jax.tree.flatten((args, kwargs))
-  arrays = {
-      i: leaf for i, leaf in enumerate(leaves) if isinstance(
-          leaf, (jax.Array, np.ndarray, jax.ShapeDtypeStruct))}
-
-  def of_arrays(arrays):
-    args, kwargs = jax.tree.unflatten(
-        tree, [arrays.get(i, leaf) for i, leaf in enumerate(leaves)])
-    return function(*args, **kwargs)
-
-  return jax.make_jaxpr(of_arrays)(arrays)
-
-
-def _contractions(jaxpr) -> Iterator[Contraction]:
-  """All contractions by 'auto' in a program and those nested in it."""
-  for eqn in jaxpr.eqns:
-    name, params = eqn.primitive.name, eqn.params
-    if name.startswith('tconv_') and params['method'] == 'auto':
-      lhs, rhs = (operand.aval for operand in eqn.invars)
-      yield Contraction(
-          name.removeprefix('tconv_'), (lhs.shape, rhs.shape),
-          (lhs.dtype, rhs.dtype), params['geometry'], params['precision'],
-          params['dtype'])
-    for param in params.values():
-      for inner in param if isinstance(param, (tuple, list)) else (param,):
-        if hasattr(inner, 'eqns'):
-          yield from _contractions(inner)
 
 
 def _record(contraction: Contraction) -> Recording:

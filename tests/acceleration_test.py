@@ -3,7 +3,10 @@
 import functools
 import importlib.util
 import logging
+import os
 import re
+import tempfile
+from unittest import mock
 
 from absl.testing import absltest
 from absl.testing import parameterized
@@ -22,6 +25,8 @@ from jax.sharding import PartitionSpec as P
 import numpy as np
 
 import tconv
+from tconv import acceleration
+from tconv import tuning
 
 HAS_KERAS = importlib.util.find_spec('keras') is not None
 LAX = 'conv_general_dilated'
@@ -115,6 +120,7 @@ WRAPPERS = (jax.jit, scanned, looped, chosen, with_jvp, with_vjp, remembered,
 @strategies.composite
 def convolutions(draw):
   """A convolution with inserted zeros as a function of its input."""
+  axes = draw(strategies.sampled_from(('H', 'HW')))
   stride = draw(strategies.integers(2, 3))
   taps = draw(strategies.integers(1, 4))
   groups, dilation = draw(strategies.integers(1, 2)), draw(
@@ -122,13 +128,17 @@ def convolutions(draw):
   low, high = (draw(strategies.integers(-1, 3)) for _ in range(2))
   layout = draw(strategies.sampled_from((
       ('NHC', 'HIO', 'NHC'), ('NCH', 'OIH', 'NHC'), ('HNC', 'IHO', 'CNH'))))
-  sizes = {'N': 2, 'C': 2, 'H': 3}, {'H': taps, 'I': 2 // groups, 'O': 2}
+  layout = tuple(spec.replace('H', axes) for spec in layout)
+  n = len(axes)  # The second axis has no zeros inserted.
+  sizes = ({'N': 2, 'C': 2, 'H': 3, 'W': 2},
+           {'H': taps, 'W': 2, 'I': 2 // groups, 'O': 2})
   shapes = [[s[a] for a in spec] for s, spec in zip(sizes, layout)]
   rounds = -2 * stride + taps * dilation  # So that nothing comes out empty.
   function = functools.partial(
       lax.conv_general_dilated, rhs=integers(taps, *shapes[1]),
-      window_strides=(1,), padding=((low + 2, max(high, -rounds)),),
-      lhs_dilation=(stride,), rhs_dilation=(dilation,),
+      window_strides=(1, 1)[:n],
+      padding=((low + 2, max(high, -rounds)), (1, 0))[:n],
+      lhs_dilation=(stride, 1)[:n], rhs_dilation=(dilation, 1)[:n],
       dimension_numbers=layout, feature_group_count=groups)
   return function, integers(3, *shapes[0])
 
@@ -435,6 +445,31 @@ class ExplainTest(absltest.TestCase):
         str(found), '3 convolutions: 2 replaced, 1 of tconv already, 0 left; '
         'of those, 0 with inserted zeros that cost time.')
 
+  def test_of_what_changes_its_arguments(self):
+    model = nnx.BatchNorm(2, rngs=nnx.Rngs(0))
+    before = nnx.state(model)
+    found = tconv.explain(lambda model, x: enlarge(model(x)), model, X)
+    self.assertEqual([e.role for e in found], ['conv_transpose'])
+    chex.assert_trees_all_equal(nnx.state(model), before)
+
+  def test_tuned_forms(self):
+    accelerated = tconv.accelerate(enlarge)
+    with (tempfile.TemporaryDirectory() as cache,
+          mock.patch.dict(os.environ, {'XDG_CACHE_HOME': cache})):
+      entry, = tconv.explain(enlarge, X)
+      self.assertEqual(entry.form, 'overlap_add')
+      with mock.patch.object(tuning, '_milliseconds',
+                             lambda *_: {'polyphase': 1., 'overlap_add': 2.}):
+        recording, = tconv.tune(accelerated, X)
+      self.assertEqual(recording.form, 'polyphase')
+      entry, = tconv.explain(enlarge, X)
+      self.assertEqual(entry.form, 'polyphase')
+
+  def test_nothing_is_replaced_on_a_tpu(self):
+    with mock.patch.object(jax, 'default_backend', lambda: 'tpu'):
+      found = tconv.explain(jax.grad(squares, 1), X, K)
+    self.assertEqual([e.reason for e in found], 2 * ['as fast as it is'])
+
   def test_empty(self):
     self.assertStartsWith(str(tconv.explain(jnp.sin, X)).splitlines()[-1],
                           '0 convolutions')
@@ -537,6 +572,27 @@ class LayersTest(absltest.TestCase):
     before = model(X)
     with tconv.accelerating():
       np.testing.assert_allclose(model(X), before, rtol=1e-5, atol=1e-5)
+
+  @absltest.skipUnless(HAS_KERAS, 'needs keras')
+  def test_fit_of_keras(self):
+    import keras
+
+    def trained():
+      keras.utils.set_random_seed(0)
+      model = keras.Sequential([keras.layers.Conv2DTranspose(
+          3, 4, strides=2, padding='same')])
+      model.compile(optimizer='sgd', loss='mse')
+      history = model.fit(X, jnp.zeros((2, 6, 6, 3)), epochs=2, verbose=0)
+      return history.history['loss'], [v.value for v in model.weights]
+
+    before = trained()
+    lower = mock.Mock(side_effect=acceleration._call)
+    with mock.patch.object(acceleration, '_call', lower):
+      with tconv.accelerating():
+        after = trained()
+    # Forward, and the gradient of the kernel; that of the input is not needed.
+    self.assertGreaterEqual(lower.call_count, 2)
+    chex.assert_trees_all_close(after, before, rtol=1e-5)
 
 
 if __name__ == '__main__':

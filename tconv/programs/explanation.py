@@ -4,6 +4,9 @@ from collections.abc import Iterator
 import dataclasses
 from typing import Any
 
+import jax
+
+from tconv import recordings
 from tconv.programs import choices
 from tconv.programs import jaxprs
 
@@ -20,8 +23,9 @@ class Entry:
     role: the operation that it is, or a kernel gradient of one; or 'unknown'.
     transposed: whether zeros are inserted into its input.
     shapes: types of its operands and of its result.
-    form: the form that the rule takes for it on this kind of device; what
-      `tconv.tune` measured comes first. Empty if it is left.
+    form: the form that computes it on this kind of device: the one that
+      `tconv.tune` measured to be the fastest, or else that of the rule. Empty
+      if it is left.
     reason: why it is not replaced; empty if it is.
   """
 
@@ -70,7 +74,18 @@ def entries(program: Any) -> Iterator[Entry]:
       choice, operands = choices.of_equation(eqn, pads, False)
       types[:2] = [v.aval.str_short() for v in operands]
       yield Entry(jaxprs.source(eqn), choice.role, choice.transposed,
-                  _shapes(types), choice.form, choice.reason)
+                  _shapes(types), _form(choice), choice.reason)
+
+
+def _form(choice: choices.Choice) -> str:
+  """What `tconv.tune` measured to be the fastest, or else the rule's form."""
+  if not choice.call:
+    return ''
+  operation, = (
+      eqn for eqn, _ in jaxprs.walk(choice.call.params['jaxpr'])
+      if eqn.primitive.name.startswith('tconv_'))
+  return recordings.form(recordings.Contraction.of_equation(operation),
+                         jax.default_backend()) or choice.form
 
 
 def _shapes(types: list[str]) -> str:

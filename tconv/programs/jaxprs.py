@@ -42,7 +42,8 @@ def is_array(value: Any) -> bool:
   return isinstance(value, (jax.Array, np.ndarray))
 
 
-def trace(fn: Callable[..., Any], args: tuple, kwargs: dict[str, Any]
+def trace(fn: Callable[..., Any], args: tuple, kwargs: dict[str, Any], *,
+          pure: bool = False
           ) -> tuple[Any, list[jax.Array], Callable[[list[jax.Array]], Any]]:
   """Traces a function; only arrays are abstract, other leaves stay themselves.
 
@@ -50,13 +51,15 @@ def trace(fn: Callable[..., Any], args: tuple, kwargs: dict[str, Any]
     fn: function of pytrees.
     args: its arguments; `jax.ShapeDtypeStruct`s count as arrays.
     kwargs: its keyword arguments, likewise.
+    pure: whether `fn` must not change an object among its arguments, as such a
+      change is lost: `fn` is given copies.
 
   Returns:
     The program, the arrays to call it with, and a function from its results to
     what `fn` returns.
 
   Raises:
-    ValueError: `fn` changes an object among its arguments.
+    ValueError: `fn` changes an object though it must not.
   """
   leaves, tree = jax.tree.flatten((args, kwargs))
   abstract = [is_array(leaf) or isinstance(leaf, jax.ShapeDtypeStruct)
@@ -69,7 +72,7 @@ def trace(fn: Callable[..., Any], args: tuple, kwargs: dict[str, Any]
     given = iter(arrays)
     args, kwargs = jax.tree.unflatten(tree, [
         next(given) if a else leaf for a, leaf in zip(abstract, leaves)])
-    objects = _objects((args, kwargs))
+    objects = _objects((args, kwargs)) if pure else []
     before = [jax.tree.leaves(o) for o in objects]
     results[:] = jax.tree.flatten(fn(*args, **kwargs))
     for o, old in zip(objects, before):
