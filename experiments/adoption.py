@@ -1,33 +1,47 @@
 """Training steps of models in other libraries, before and after `accelerate`.
 
     python -m experiments.adoption --page=docs/accelerate.md
+    python -m experiments.adoption --page=docs/accelerate.md --target=h100
 
-Libraries that are not installed are named and left out. Takes about ten minutes
-on two cores. In the page it replaces the table and the versions below; the text
-around them is written by hand.
+The first command times the steps here, in about ten minutes on two cores. The
+second one compiles them for an H100, in a minute and without one, and reads
+from the programs what they ask of it; it takes the compilers that `make
+codegen` installs into .venv-codegen. Libraries that are not installed are named
+and left out. In the page, the table of the command and the versions below it
+are replaced; the text around them is written by hand.
 """
 
+import collections
 from collections.abc import Callable
 from importlib import metadata
 import os
 import pathlib
 import re
+import sys
 import time
 from typing import Any
 from typing import NamedTuple
+from unittest import mock
 
 from absl import app
 from absl import flags
 import jax
 import numpy as np
 
+from experiments.compiled import programs
+from experiments.compiled import targets
 from experiments.timing import adopted
 from experiments.timing import stopwatch
 import tconv
 
 _PAGE = flags.DEFINE_string('page', None, 'Page whose table to replace.')
 _REPEATS = flags.DEFINE_integer('repeats', 9, 'Rounds of steps, in turns.')
-_MEASURED = re.compile(r'^\| model .*?^Measured with .*?\n\n', re.M | re.S)
+_TARGET = flags.DEFINE_enum(
+    'target', None, ['h100'], 'Device to compile for, instead of timing here.')
+_TABLE = {
+    None: re.compile(r'^\| model .*?^Measured with .*?\n\n', re.M | re.S),
+    'h100': re.compile(r'^\| step .*?^Compiled with .*?\n\n', re.M | re.S)}
+_CUDNN = ('convForward', 'convBackwardInput', 'convBackwardFilter')
 _LIBRARIES = ('jax', 'flax', 'dm-haiku', 'equinox', 'keras')
 _LEAST, _SLOWEST = 3, .9  # Times as fast: on the whole, and each.
 
@@ -101,12 +115,55 @@ def table(rows: list[Row]) -> str:
       f'{r.difference:.0e} | {r.tracing:.2f} |' for r in rows]
   mean = stopwatch.geometric_mean(r.ratio.value for r in rows)
   lines.append(f'| geometric mean | | | | {mean:.2f} | | |')
-  versions = ', '.join(f'{library} {metadata.version(library)}'
-                       for library in _LIBRARIES if _installed(library))
   device = jax.devices()[0].device_kind
   return '\n'.join([
-      *lines, '', f'Measured with {versions} on {device}, '
+      *lines, '', f'Measured with {_versions()} on {device}, '
       f'{os.cpu_count()} cores, float32.', '', ''])
+
+
+def compiled(name: str, build: Callable[[], adopted.Step], target: str
+             ) -> list[str]:
+  """Compiles the steps of a model, with and without `tconv.accelerate`.
+
+  Args:
+    name: name of the model.
+    build: makes the step and its arguments.
+    target: one of `targets.NAMES`.
+
+  Returns:
+    A row of the table for each, in Markdown.
+  """
+  step, args = build()
+  shapes = jax.tree.map(
+      lambda a: targets.placed(target, a.shape, a.dtype), args)
+  rows = []
+  # What is replaced depends on the devices that JAX has; let it have a GPU.
+  with mock.patch.object(jax, 'default_backend', lambda: 'gpu'):
+    for what, function in (('as it is', step),
+                           ('accelerated', tconv.accelerate(step))):
+      found = programs.summarize(target, function, *shapes)
+      kinds = collections.Counter(
+          call.kind.replace('BiasActivation', '') for call in found.calls)
+      rows.append(
+          f'| {name}, {what} | {len(found.inserted)} | '
+          + ' | '.join(str(kinds[kind]) for kind in (*_CUDNN, 'matmul'))
+          + f' | {found.multiply_adds / 1e9:.2f} | '
+          f'{found.temporary_bytes / 1e6:.1f} |')
+  return rows
+
+
+def compiled_table(rows: list[list[str]]) -> str:
+  """The rows of `compiled`, and what they were compiled with."""
+  return '\n'.join([
+      '| step | inserted zeros | forward | backward-input | backward-filter | '
+      'matmul | multiply-adds, 1e9 | temporary memory, MB |',
+      '|---|---|---|---|---|---|---|---|', *sum(rows, []), '',
+      f'Compiled with {_versions()}, float32.', '', ''])
+
+
+def _versions() -> str:
+  return ', '.join(f'{library} {metadata.version(library)}'
+                   for library in _LIBRARIES if _installed(library))
 
 
 def _installed(library: str) -> bool:
@@ -117,27 +174,47 @@ def _installed(library: str) -> bool:
 
 
 def main(_):
-  """Measures all models, prints the table, and writes it to the page."""
+  """Measures or compiles all models, prints a table, and writes it."""
+  target = _TARGET.value
+  if target:
+    try:
+      targets.devices(target)  # Before JAX looks for devices.
+    except targets.MissingCompilerError as error:
+      sys.exit(f'error: {error}')
+    text = compiled_table(
+        _of_all(lambda name, build: compiled(name, build, target)))
+    print(f'\n{text}')
+  else:
+    rows = _of_all(lambda name, build: measure(name, build, _REPEATS.value))
+    text = table(rows)
+    print(f'\n{text}')
+    _print_targets([row.ratio.value for row in rows])
+  if _PAGE.value:
+    page = pathlib.Path(_PAGE.value)
+    page.write_text(_TABLE[target].sub(
+        lambda _: text, page.read_text(encoding='utf-8')), encoding='utf-8')
+
+
+def _of_all(row: Callable[[str, Callable[[], adopted.Step]], Any]
+            ) -> list[Any]:
+  """The rows of all models whose libraries are installed."""
   rows = []
   for name, build in adopted.MODELS.items():
     try:
-      rows.append(measure(name, build, _REPEATS.value))
+      rows.append(row(name, build))
     except ModuleNotFoundError as error:
       print(f'{name}: left out, {error.name} is not installed')
-      continue
-    print(f'{name}: {rows[-1].ratio.value:.2f} times as fast', flush=True)
-  text = table(rows)
-  print(f'\n{text}')
-  ratios = [row.ratio.value for row in rows]
+    else:
+      print(f'{name}: done', flush=True)
+  return rows
+
+
+def _print_targets(ratios: list[float]) -> None:
   for what, holds in (
       (f'at least {_LEAST} times as fast in the geometric mean',
        stopwatch.geometric_mean(ratios) >= _LEAST),
       (f'none below {_SLOWEST}', min(ratios) >= _SLOWEST)):
     print(f'{"pass" if holds else "FAIL"}: {what}')
-  if _PAGE.value:
-    page = pathlib.Path(_PAGE.value)
-    page.write_text(_MEASURED.sub(
-        lambda _: text, page.read_text(encoding='utf-8')), encoding='utf-8')
 
 
 if __name__ == '__main__':

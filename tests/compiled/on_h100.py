@@ -8,6 +8,7 @@ are those of `experiments.compiled.bars`.
 """
 
 import functools
+from unittest import mock
 
 from absl.testing import absltest
 from absl.testing import parameterized
@@ -111,6 +112,19 @@ class CompiledTest(parameterized.TestCase):
   @parameterized.parameters(*PLAIN, *WITHOUT_CALL)
   def test_layer_of_linen(self, layer):
     self.check_layer(LAYERS[layer], 'bfloat16', 'training', 'tconv.linen')
+
+  @parameterized.parameters(*DTYPES)
+  def test_accelerated_layer_of_flax(self, dtype):
+    function, shapes = through_jax.program('flax', LAYERS['k4s2'], 'training')
+    shapes = jax.tree.map(
+        lambda a: targets.placed(TARGET, a.shape, dtype), shapes)
+    # What is replaced depends on the devices that JAX has.
+    with mock.patch.object(jax, 'default_backend', lambda: 'gpu'):
+      summary = programs.summarize(
+          TARGET, tconv.accelerate(function), *shapes)
+    self.assertEmpty(summary.inserted)
+    self.assertEqual([call.kind for call in summary.calls], [
+        'convBackwardFilter', 'convBackwardInput', 'convForward'])
 
   def check_layer(self, layer, dtype, kind, name):
     summary = of_layer(name, layer, kind, dtype)
