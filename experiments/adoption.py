@@ -30,8 +30,8 @@ import numpy as np
 
 from experiments.compiled import programs
 from experiments.compiled import targets
+from experiments.harness import stopwatch
 from experiments.timing import adopted
-from experiments.timing import stopwatch
 import tconv
 
 _PAGE = flags.DEFINE_string('page', None, 'Page whose table to replace.')

@@ -1,7 +1,7 @@
-"""Checkerboards in numbers: symptom, cause, and distance to the truth.
+"""Metrics of checkerboards: in images, in kernels, and against ground truth.
 
-The same measures for every experiment. Images are [N, H, W, C] floats in
-[0, 1]; amplitudes are in levels of 8 bits.
+All experiments use these metrics. Images are [N, H, W, C] arrays of floats in
+[0, 1], and amplitudes are in 8-bit levels, of which [0, 1] has 255.
 """
 
 from collections.abc import Callable
@@ -16,20 +16,21 @@ from tconv import spectrum
 LEVELS = 255
 
 
-def symptoms(images: jax.typing.ArrayLike,
+def grid_metrics(images: jax.typing.ArrayLike,
              period: int) -> dict[str, jax.Array]:
-  """Measures the pattern of a period.
+  """Measures the pattern with a given period in images.
 
   Args:
     images: [N, H, W, C] images, at least 4 periods and 16 pixels large.
-    period: in pixels.
+    period: period of the pattern in pixels.
 
   Returns:
-    [N, C] arrays by name: 'grid_level_db', how far the pattern stands out;
-    'grid_p_value', of there being none; 'grid_amplitude', its rms in 8-bit
-    levels; 'grid_rows', 'grid_columns' and 'grid_diagonals', what the amplitude
-    is made of; and 'imaging', the rms of such patterns patch by patch, in 8-bit
-    levels, whether or not they cancel over the image.
+    [N, C] arrays by name: 'grid_level_db', the level of the pattern over the
+    spectrum around it; 'grid_p_value', the p-value of the hypothesis that there
+    is no pattern; 'grid_amplitude', the rms of the pattern in 8-bit levels;
+    'grid_rows', 'grid_columns' and 'grid_diagonals', the parts of the
+    amplitude; and 'imaging', the rms of such patterns measured patch by patch,
+    in 8-bit levels, whether or not they cancel over the image.
   """
   images = jnp.asarray(images)
   parts = spectrum.grid_energy(images, period, parts=True)
@@ -46,16 +47,16 @@ def symptoms(images: jax.typing.ArrayLike,
 
 def against_truth(image: jax.typing.ArrayLike, truth: jax.typing.ArrayLike,
                   period: int) -> dict[str, jax.Array]:
-  """Measures how an image differs from what it should be.
+  """Measures how an image differs from the ground truth.
 
   Args:
     image: [1, H, W, 1] image.
     truth: [1, H, W, 1] image.
-    period: in pixels, of the pattern.
+    period: period of the pattern in pixels.
 
   Returns:
-    [1, 1] or [1] arrays by name: 'psnr_db', peak signal-to-noise ratio;
-    'grid_share', the part of the mean squared error that is the pattern;
+    [1, 1] or [1] arrays by name: 'psnr_db', the peak signal-to-noise ratio;
+    'grid_share', the share of the mean squared error that is the pattern;
     'excess_grid_energy', in squared 8-bit levels; and
     'log_spectral_distance_db' and 'high_frequency_bias_db'.
   """
@@ -70,24 +71,25 @@ def against_truth(image: jax.typing.ArrayLike, truth: jax.typing.ArrayLike,
   }
 
 
-def causes(upsampling: Callable[[jax.Array], jax.Array],
+def kernel_metrics(upsampling: Callable[[jax.Array], jax.Array],
            means: jax.typing.ArrayLike, scale: int
            ) -> list[tuple[dict[str, float], np.ndarray]]:
-  """Looks at the phases of an upsampler, whatever it is made of.
+  """Predicts the pattern of an upsampler from its kernel.
 
   Args:
     upsampling: function from [N, h, w, O] to [N, scale * h, scale * w, 1],
-      linear but for a bias.
-    means: [N, O] means of N inputs.
+      linear except for a bias.
+    means: [N, O] channel means of N inputs.
     scale: factor.
 
   Returns:
-    For each input numbers by name: 'phase_nonuniformity', for any input;
-    'input_nonuniformity', for these means; 'variance_ratio', of the phase with
-    the largest gain for noise to that with the smallest; 'penalty', the
-    variance of the phase gains; and 'predicted_amplitude', of the pattern that
-    follows from kernel, bias and means, in 8-bit levels. Then the [scale,
-    scale] means over each phase that follow, in 8-bit levels.
+    For each input, numbers by name and a [scale, scale] array. The numbers are
+    'phase_nonuniformity', for any input; 'input_nonuniformity', for these
+    means; 'variance_ratio', the largest gain of a phase for noise over the
+    smallest; 'penalty', the variance of the phase gains; and
+    'predicted_amplitude', the rms in 8-bit levels of the pattern that follows
+    from kernel, bias and means. The array has the means of the phases that
+    follow, in 8-bit levels.
   """
   means = jnp.asarray(means)
   channels = means.shape[-1]

@@ -35,7 +35,7 @@ from ml_collections import config_flags
 import rich.console
 import rich.progress
 
-from experiments import workdir
+from experiments.harness import workdir
 from experiments.timing import figure
 from experiments.timing import layers as layers_lib
 from experiments.timing import measure
@@ -67,9 +67,7 @@ def run(config: ml_collections.ConfigDict, console: rich.console.Console, *,
   results = {**_environment(command, skipped), 'layers': {}, 'series': {}}
   try:
     for _ in _measurements(config, builders, results, console):
-      unfinished = out / 'benchmark.json.new'
-      workdir.write_json(unfinished, results)
-      unfinished.replace(out / 'benchmark.json')
+      workdir.write_json(out / 'benchmark.json', results)
   finally:
     if results['layers']:
       _report(results, out, console)
@@ -120,8 +118,8 @@ def _report(results: Mapping[str, Any], out: pathlib.Path,
             console: rich.console.Console) -> None:
   """Prints the tables, and writes them and the picture."""
   every = tables.all_tables(results)
-  for table in reversed(every):  # What must hold comes last: it is seen first.
-    console.print(tables.for_screen(table))
+  for table in reversed(every):  # The targets, to be seen first, come last.
+    console.print(table.screen())
   versions = ', '.join(
       f'{name} {version}' for name, version in results['versions'].items())
   skipped = ''.join(f' Skipped {name}: {why}.'
@@ -130,10 +128,10 @@ def _report(results: Mapping[str, Any], out: pathlib.Path,
            f'{results["device"]}, with {results["threads"]} threads, by '
            f'`{results["command"]}`; '
            f'{versions}.{skipped}')
-  (out / 'benchmark.md').write_text('\n\n'.join((
+  workdir.write_text(out / 'benchmark.md', '\n\n'.join((
       '# Benchmark', facts, '![Ratios and series](benchmark.png)',
-      *map(tables.markdown, every))) + '\n', encoding='utf-8')
-  figure.draw(results).savefig(out / 'benchmark.png', dpi=110)
+      *(table.markdown() for table in every))) + '\n')
+  workdir.write_figure(out / 'benchmark.png', figure.draw(results), 110)
   console.print(f'{facts}\nResults: {out}', soft_wrap=True)
 
 

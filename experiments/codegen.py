@@ -32,13 +32,12 @@ from ml_collections import config_flags
 import rich.console
 import rich.progress
 
-from experiments import workdir
 from experiments.compiled import programs
 from experiments.compiled import tables
 from experiments.compiled import targets
+from experiments.harness import workdir
 from experiments.timing import calls
 from experiments.timing import layers as layers_lib
-from experiments.timing import tables as shown
 
 _PACKAGES = {'h100': ('jax', 'flax', 'jax-cuda12-plugin', 'jax-cuda13-plugin'),
              'v5e': ('jax', 'flax', 'libtpu')}
@@ -118,16 +117,16 @@ def _report(results, target, command, out, console) -> None:
   """Prints the tables and writes them."""
   every = tables.all_tables(target, results)
   for table in reversed(every):  # The summary comes last: it is seen first.
-    console.print(shown.for_screen(table))
+    console.print(table.screen())
   versions = ', '.join(f'{name} {version}' for name, version in _environment(
       target, command)['versions'].items())
   facts = (f'Compiled for {_DEVICES[target]} on a machine without one, by '
            f'`{command}`; {versions}. Nothing here was run or timed.\n\n'
            f'{tables.LEGENDS[target]}')
   path = out / f'compiled-{target}.md'
-  path.write_text('\n\n'.join((
+  workdir.write_text(path, '\n\n'.join((
       f'# Compiled for {_DEVICES[target]}', facts,
-      *map(shown.markdown, every))) + '\n', encoding='utf-8')
+      *(table.markdown() for table in every))) + '\n')
   console.print(f'{facts}\nResults: {path}', soft_wrap=True)
 
 

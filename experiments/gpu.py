@@ -33,11 +33,10 @@ import ml_collections
 from ml_collections import config_flags
 import rich.console
 
-from experiments import workdir
+from experiments.harness import workdir
 from experiments.timing import enqueued
 from experiments.timing import gpu_tables
 from experiments.timing import layers as layers_lib
-from experiments.timing import tables
 
 _ROOT = pathlib.Path(__file__).parents[1]
 _PACKAGES = ('jax', 'jaxlib', 'flax', 'numpy')
@@ -130,7 +129,7 @@ def measure(config: ml_collections.ConfigDict, facts: dict[str, Any],
       console.print(f'  Skipped {program} in {", ".join(where)}: {why}',
                     soft_wrap=True)
   if results['layers']:
-    console.print(tables.for_screen(gpu_tables.all_tables(results)[0]))
+    console.print(gpu_tables.all_tables(results)[0].screen())
   console.print(f'Tests: {facts["tests"]}\nResults: {out}', soft_wrap=True)
 
 
@@ -151,7 +150,8 @@ def _write_tables(results: dict[str, Any], out: pathlib.Path) -> None:
           f'# Benchmark, {card}',
           f'Measured on {card} by `{results["command"]}`; {versions}. Tests '
           f'before: {results["tests"]}.',
-          *map(tables.markdown, gpu_tables.all_tables(results)))) + '\n')
+          *(table.markdown()
+            for table in gpu_tables.all_tables(results)))) + '\n')
 
 
 def main(argv: list[str], config: ml_collections.ConfigDict) -> None:

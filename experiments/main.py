@@ -1,19 +1,23 @@
-"""Runs the study that a config asks for.
+"""Runs the study of a config.
 
     python -m experiments.main --config=configs/upsampling.py --workdir=runs/x
 
-Any field of the config can be set: --config.num_steps=100. Batches are shared
-by all devices; to use those of many machines, run the same command on each,
-with a workdir that all can reach, and
+Any field of the config can be changed by a flag: --config.num_steps=100. An
+interrupted run resumes if the same command is given again.
+
+Batches are sharded over all devices. To use the devices of several machines,
+run the same command on each of them, with a workdir that all can reach, and
 
     --coordinator=HOST:PORT --num_processes=2 --process_id=0
 
-where HOST is the machine of process 0. `experiments.launch` does so for one.
+where HOST is the machine of process 0. `experiments.launch` starts several
+processes on one machine.
 """
 
 import contextlib
 import importlib
 import pathlib
+import pkgutil
 import shlex
 import signal
 import sys
@@ -25,20 +29,18 @@ from absl import flags
 from absl import logging
 from ml_collections import config_flags
 
-STUDIES = ('upsampling', 'generator', 'segmentation')
-
 _CONFIG = config_flags.DEFINE_config_file(
-    'config', None, 'File of settings; its docstring says what to expect.')
+    'config', None, 'Config file; its docstring says what to expect of a run.')
 _WORKDIR = flags.DEFINE_string(
     'workdir', None,
-    'Folder for the results. Goes on with a run of the same config in it, and '
-    'stops at one of another config.', required=True)
+    'Output folder. Resumes a run of the same config; refuses a different one.',
+    required=True)
 _COORDINATOR = flags.DEFINE_string(
-    'coordinator', None, 'HOST:PORT of process 0, if there are many.')
+    'coordinator', None, 'HOST:PORT of process 0, if there are several.')
 _NUM_PROCESSES = flags.DEFINE_integer(
-    'num_processes', 1, 'How many there are.', lower_bound=1)
+    'num_processes', 1, 'Number of processes.', lower_bound=1)
 _PROCESS_ID = flags.DEFINE_integer(
-    'process_id', 0, 'Which of them this is.', lower_bound=0)
+    'process_id', 0, 'Number of this process, from 0.', lower_bound=0)
 flags.mark_flag_as_required('config')
 flags.register_validator('workdir', bool, '--workdir must name a folder')
 
@@ -53,7 +55,7 @@ def _fit_each_other(values):
 
 
 def parse_flags(argv: list[str]) -> list[str]:
-  """Parses as absl does, but reports an unknown config field in one line."""
+  """Parses flags as absl does; an unknown config field is a one-line error."""
   try:
     return app.parse_flags_with_usage(argv)
   except AttributeError as error:
@@ -63,49 +65,52 @@ def parse_flags(argv: list[str]) -> list[str]:
 
 
 def main(argv: list[str]) -> None:
-  """Runs the study, or ends with a line that says why it could not."""
+  """Runs the study, or exits with a line that says why it cannot."""
   if argv[1:]:
     raise app.UsageError(f'unexpected arguments: {shlex.join(argv[1:])}')
   signal.signal(signal.SIGTERM, signal.default_int_handler)  # As Ctrl-C.
   try:
     _run()
   except KeyboardInterrupt:
-    _end('stopped; the same command goes on from the last checkpoint.')
+    _end('stopped; rerun the same command to resume.')
   finally:
     _die_of_signals()
 
 
 def _die_of_signals():
-  """Lets a signal end the process at once: all has been written, or said."""
+  """Lets signals end the process at once, as nothing is left to be written."""
   for number in signal.SIGINT, signal.SIGTERM:
     signal.signal(number, signal.SIG_DFL)
 
 
 def _run():
-  """Checks the config, makes the workdir and runs the study in it."""
+  """Checks the config, opens the workdir and runs the study in it."""
   # Imported here, so that a mistaken flag is answered at once.
-  from experiments import devices
-  from experiments import workdir as workdir_lib
+  from experiments import studies
+  from experiments.harness import devices
+  from experiments.harness import study as study_lib
+  from experiments.harness import workdir as workdir_lib
   command = shlex.join(['python', '-m', 'experiments.main', *sys.argv[1:]])
   try:
     if _COORDINATOR.value:
       devices.connect(
           _COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
     config = _CONFIG.value
-    if config.study not in STUDIES:
+    names = [found.name for found in pkgutil.iter_modules(studies.__path__)]
+    if config.study not in names:
       raise workdir_lib.RunError(
-          f'config.study must be one of {STUDIES}; got {config.study!r}.')
-    study = importlib.import_module(f'experiments.studies.{config.study}')
-    study.check(config)
+          f'config.study must be one of {names}; got {config.study!r}.')
+    study = importlib.import_module(
+        f'experiments.studies.{config.study}').Study(config)
+    study.check()
     with contextlib.ExitStack() as stack:
-      if devices.is_first():
-        stack.enter_context(workdir_lib.locked(_WORKDIR.value))
-        workdir_lib.open_workdir(_WORKDIR.value, config)
-      study.run(config, pathlib.Path(_WORKDIR.value), command=command)
+      if devices.is_primary():
+        stack.enter_context(workdir_lib.opened(_WORKDIR.value, config))
+      study_lib.run(study, pathlib.Path(_WORKDIR.value), command=command)
   except workdir_lib.RunError as error:
     _end(error)
   except OSError as error:
-    # Without a name, it comes of writing to a file that was open already.
+    # An error without a file name is of a file that was open already.
     _end(error if error.filename else f'--workdir cannot be written: {error}')
   except Exception as error:
     if not _COORDINATOR.value:
@@ -115,10 +120,10 @@ def _run():
 
 
 def _end(message: object) -> NoReturn:
-  """Ends with an error, and does not wait for other processes."""
+  """Exits with an error, without waiting for other processes."""
   if _COORDINATOR.value:
-    from experiments import devices
-    devices.leave(f'error: {message}')
+    from experiments.harness import devices
+    devices.abort(f'error: {message}')
   sys.exit(f'error: {message}')
 
 

@@ -38,9 +38,9 @@ import rich.console
 import rich.progress
 
 from experiments import artifacts
-from experiments import workdir
 from experiments.data import images
-from experiments.report import page
+from experiments.harness import workdir
+from experiments.harness.results import Table
 from experiments.report import spectra
 
 _PATCH = 16  # Pixels a side of the patches that `symptoms` looks at.
@@ -74,7 +74,7 @@ def measure(channel: np.ndarray, period: int) -> list[float]:
     period: in pixels.
 
   Returns:
-    Level, p-value, amplitude and imaging, as of `artifacts.symptoms`.
+    Level, p-value, amplitude and imaging, as of `artifacts.grid_metrics`.
 
   Raises:
     images.ImageError: it is too small, or its values are too large.
@@ -95,7 +95,7 @@ def measure(channel: np.ndarray, period: int) -> list[float]:
 def _compiled(size, period):
   """Compiles `symptoms`, and keeps a few sizes of many: memory is bounded."""
   del size  # What the cache goes by.
-  return jax.jit(functools.partial(artifacts.symptoms, period=period))
+  return jax.jit(functools.partial(artifacts.grid_metrics, period=period))
 
 
 def run(patterns: Sequence[str], *, period: int, out: pathlib.Path) -> bool:
@@ -150,12 +150,12 @@ def run(patterns: Sequence[str], *, period: int, out: pathlib.Path) -> bool:
           pixels, {_TITLE.format(name, *cells[name]): c
                    for name, c in channels.items()},
           title=f'{caption}, period {period}', period=period).savefig(target)
-  page.print_table(page.Table(
+  rich.console.Console(markup=False).print(Table(
       f'Patterns of period {period}: level (about 0 dB is none) and p-value '
       'say whether there is one; amplitude and imaging, in 8-bit levels, '
       "cannot tell it from an image's own content",
       ['image', 'channel', *(heading for heading, _ in _MEASURES.values())],
-      table))
+      table).screen())
   screen.print(f'Measured {len(table)} of {len(paths)} images: {out}',
                soft_wrap=True)
   return len(table) == len(paths)
@@ -205,9 +205,9 @@ if __name__ == '__main__':
       'images', None, 'Which files: a pattern, in quotes, where ** stands for '
       'any folders. Can be given several times.', required=True)
   _PERIOD = flags.DEFINE_integer(
-      'period', 2, 'Of the pattern, in pixels.', lower_bound=2)
+      'period', 2, 'Period of the pattern in pixels.', lower_bound=2)
   _OUT = flags.DEFINE_string(
-      'out', 'runs/measure', 'Folder for the results, made if need be.')
+      'out', 'runs/measure', 'Output folder, created if missing.')
   flags.register_validator('out', bool, '--out must name a folder')
   logging.set_verbosity(logging.WARNING)
   app.run(lambda argv: main(argv, _IMAGES.value, _PERIOD.value, _OUT.value))

@@ -24,11 +24,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from configs import segmentation as config_lib
-from experiments import devices
 from experiments import launch
-from experiments import workdir as workdir_lib
+from experiments.harness import devices
+from experiments.harness import workdir as workdir_lib
 from experiments.studies import segmentation
-from experiments.studies import segmentation_data as data_lib
 import tconv
 
 _PAGE = flags.DEFINE_string('page', None, 'File to write.', required=True)
@@ -127,14 +126,14 @@ def steps(number: int, index: int, coordinator: str) -> dict[str, float]:
     devices.connect(coordinator, number, index)
   config = config_lib.get_config()
   config.update({'train_images': config.batch_size, 'test_images': 1})
-  data = data_lib.load(config)
-  network = segmentation.draw(4, 'learned', 0, config, data)
-  step, begin = segmentation.trainer(network, 'learned', config)
-  part = config.batch_size // number
-  batch = devices.share({
-      name: x[index * part:(index + 1) * part]
-      for name, x in data.train.items()})
-  state, step = devices.replicate(begin(network)), jax.jit(step)
+  config.update({'heads': (4,), 'decoders': ('learned',), 'seeds': (0,)})
+  study = segmentation.Study(config)
+  study.load()
+  training = next(iter(study.trials())).training
+  assert training
+  batch = devices.shard_batch(next(training.batches(
+      start=0, shard=devices.process_shard())))
+  state, step = devices.replicate(training.state), jax.jit(training.step)
   state, _ = step(state, batch)
   jax.block_until_ready(state)
   start = time.perf_counter()

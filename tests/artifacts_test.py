@@ -25,7 +25,7 @@ class SymptomsTest(absltest.TestCase):
 
   def test_amplitudes_are_in_8_bit_levels(self):
     flat = np.full((1, 32, 32, 1), .5, np.float32)
-    found = artifacts.symptoms(flat + 3 / 255 * board(32, 32), 2)
+    found = artifacts.grid_metrics(flat + 3 / 255 * board(32, 32), 2)
     for name in ('grid_amplitude', 'imaging'):
       self.assertEqual(found[name].shape, (1, 1))
       np.testing.assert_allclose(found[name], 3, rtol=1e-4)
@@ -39,7 +39,7 @@ class SymptomsTest(absltest.TestCase):
   def test_stripes_that_cancel_are_imaging_only(self):
     # Stripes change their sign from one half to the other.
     sign = np.repeat([1, -1], 32)[:, None, None]
-    found = artifacts.symptoms(
+    found = artifacts.grid_metrics(
         .5 + np.float32(3 / 255) * sign * board(64, 64), 2)
     self.assertLess(found['grid_amplitude'].item(), 1e-4)
     self.assertGreater(found['imaging'].item(), 2)
@@ -89,7 +89,7 @@ class CausesTest(parameterized.TestCase):
 
     features = noise(1, 40, 40, 6)
     means = features.mean((0, 1, 2))
-    (numbers, phases), (of_twice, _) = artifacts.causes(
+    (numbers, phases), (of_twice, _) = artifacts.kernel_metrics(
         upsampling, np.stack([means, 2 * means]), scale)
     self.assertGreater(of_twice['predicted_amplitude'],
                        1.1 * numbers['predicted_amplitude'])
@@ -116,7 +116,7 @@ class CausesTest(parameterized.TestCase):
             kernel, scale, means), rtol=1e-4)
 
   def test_nearest_repeats_and_so_is_even(self):
-    [(numbers, phases)] = artifacts.causes(
+    [(numbers, phases)] = artifacts.kernel_metrics(
         functools.partial(tconv.upsample, scale=2, method='nearest'), [[.5]], 2)
     np.testing.assert_array_equal(phases, np.full((2, 2), 127.5))
     self.assertEqual(numbers['variance_ratio'], 1)

@@ -17,7 +17,7 @@ import ml_collections
 import rich.console
 
 from experiments import benchmark
-from experiments import workdir
+from experiments.harness import workdir
 from experiments.timing import contractions
 from experiments.timing import costs
 from experiments.timing import measure

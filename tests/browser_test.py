@@ -10,9 +10,9 @@ from absl.testing import parameterized
 import numpy as np
 from playwright import sync_api
 
-from experiments import intervals
+from experiments.harness import page as page_lib
+from experiments.harness import results
 from experiments.report import charts
-from experiments.report import page as page_lib
 
 BROWSER = next(filter(None, map(shutil.which, (
     'chromium', 'chromium-browser', 'google-chrome'))), None)
@@ -40,7 +40,7 @@ TIES = [('b', '1'), ('a', '2'), ('c', '1.0'), ('e', None), ('d', '2.0')]
 
 def write_page(folder, text):
   """Writes a page, `text` everywhere, and returns its address."""
-  interval = intervals.Interval(1, 0, 2)
+  interval = results.Interval(1, 0, 2)
   drawn = {
       'points': charts.psnr_against_grid_level(
           {'k3': (interval, interval)}, truth_level=0),

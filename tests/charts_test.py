@@ -7,13 +7,13 @@ from absl.testing import parameterized
 from matplotlib import text as text_lib
 import numpy as np
 
-from experiments import intervals
+from experiments.harness import results
 from experiments.report import charts
 import tconv
 
 
 def interval(mean, reach):
-  return intervals.Interval(mean, mean - reach, mean + 2 * reach)
+  return results.Interval(mean, mean - reach, mean + 2 * reach)
 
 
 def lines_of(axes):

@@ -15,9 +15,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import checkpoints
-from experiments import training
-from experiments import workdir as workdir_lib
+from experiments.harness import checkpoints
+from experiments.harness import loop
+from experiments.harness import workdir as workdir_lib
 
 
 def step(state, batch):
@@ -30,7 +30,7 @@ def train(workdir, num_steps):
   (workdir / 'metrics.jsonl').touch()
   screen = io.StringIO()
   with contextlib.redirect_stdout(screen):
-    state = training.train(
+    state = loop.train(
         step, {'a': jnp.zeros(50), 'b': [jnp.ones((3, 4))]},
         lambda start, shard: map(jnp.float32, itertools.count(start)),
         num_steps=num_steps, log_every=2, save_every=4, label='job',

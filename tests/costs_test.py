@@ -4,8 +4,6 @@ from absl.testing import absltest
 from flax import nnx
 import numpy as np
 
-from experiments import costs
-
 
 class CostsTest(absltest.TestCase):
 

@@ -19,12 +19,12 @@ import numpy as np
 
 from configs import segmentation as segmentation_config
 from configs import upsampling as upsampling_config
-from experiments import checks
-from experiments import devices
-from experiments import training
-from experiments import workdir as workdir_lib
 from experiments.data import batches
 from experiments.data import photographs
+from experiments.harness import checks
+from experiments.harness import devices
+from experiments.harness import loop
+from experiments.harness import workdir as workdir_lib
 from experiments.studies import segmentation
 from experiments.studies import segmentation_data
 from experiments.studies import upsampling
@@ -47,7 +47,7 @@ def learn_segmentation(config, workdir):
   data = segmentation_data.load(config)
   network = segmentation.draw(4, 'learned', 0, config, data)
   step, begin = segmentation.trainer(network, 'learned', config)
-  training.train(
+  loop.train(
       step, begin(network), functools.partial(
           batches.shuffled, data.train, batch_size=config.batch_size,
           num_batches=config.num_steps, seed=0),
@@ -70,7 +70,7 @@ class LossesTest(parameterized.TestCase):
       with (mock.patch('builtins.print'),
             mock.patch.object(devices, '_mesh', lambda n=number: mesh(n))):
         learn(config, workdir)
-      [curves] = training.history(workdir).values()
+      [curves] = records.history(workdir).values()
       [(_, values)] = curves.values()
       self.assertLen(values, 50)
       losses.append(values)
@@ -93,7 +93,7 @@ class ProcessesTest(absltest.TestCase):
           cwd=ROOT, check=True, capture_output=True,
           # A device for each.
           env={**os.environ, 'XLA_FLAGS': '--xla_backend_optimization_level=0'})
-    one, two = (training.history(folder / name)['x2 transposed k4, seed 0']
+    one, two = (records.history(folder / name)['x2 transposed k4, seed 0']
                 for name in ('one', 'two'))
     self.assertLen(one['mse'][1], 50)
     chex.assert_trees_all_close(two, one, atol=1e-5)
@@ -110,7 +110,7 @@ class ProcessesTest(absltest.TestCase):
 class PlacementTest(absltest.TestCase):
 
   def test_a_batch_is_shared_and_a_state_is_not(self):
-    batch = devices.share({'image': np.arange(8.), 'rate': np.float32(1)})
+    batch = devices.shard_batch({'image': np.arange(8.), 'rate': np.float32(1)})
     self.assertEqual(
         [shard.data.tolist() for shard in batch['image'].addressable_shards],
         [[0, 1], [2, 3], [4, 5], [6, 7]])
@@ -118,8 +118,8 @@ class PlacementTest(absltest.TestCase):
     state = devices.replicate({'w': jnp.arange(3.)})
     self.assertTrue(state['w'].is_fully_replicated)
     self.assertLen(state['w'].addressable_shards, 4)
-    self.assertLen(devices.own(state)['w'].devices(), 1)
-    chex.assert_trees_all_equal(devices.own(state), {'w': jnp.arange(3.)})
+    self.assertLen(devices.to_local(state)['w'].devices(), 1)
+    chex.assert_trees_all_equal(devices.to_local(state), {'w': jnp.arange(3.)})
 
   def test_processes_share_each_batch(self):
     data = {'label': np.arange(20)}

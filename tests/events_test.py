@@ -9,7 +9,7 @@ from absl.testing import absltest
 import numpy as np
 from tensorboardX.proto import event_pb2
 
-from experiments import events
+from experiments.harness import events
 
 
 def read(folder):

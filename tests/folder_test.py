@@ -10,8 +10,8 @@ from absl.testing import parameterized
 import numpy as np
 from PIL import Image
 
-from experiments import workdir as workdir_lib
 from experiments.data import folder as folder_lib
+from experiments.harness import workdir as workdir_lib
 
 
 class FolderTest(parameterized.TestCase):

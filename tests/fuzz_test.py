@@ -20,9 +20,9 @@ import ml_collections
 import numpy as np
 from PIL import Image
 
-from experiments import training
-from experiments import workdir as workdir_lib
 from experiments.data import images
+from experiments.harness import loop
+from experiments.harness import workdir as workdir_lib
 import tconv
 from tconv import dialects
 from tconv import recordings
@@ -196,7 +196,7 @@ class FilesTest(absltest.TestCase):
     def train(workdir, num_steps):
       step = lambda state, batch: (.7 * state + batch, {'loss': batch})
       with contextlib.redirect_stdout(io.StringIO()):
-        return training.train(
+        return loop.train(
             step, jnp.zeros(9),
             lambda start, shard: map(jnp.float32, itertools.count(start)),
             num_steps=num_steps, log_every=2, save_every=2, label='../up',
@@ -238,7 +238,7 @@ class FilesTest(absltest.TestCase):
           self.assertIn('another config', str(error))
         else:
           json.loads((path / 'config.json').read_text())
-        for curves in training.history(path).values():
+        for curves in records.history(path).values():
           for steps, values in curves.values():
             self.assertEqual(len(steps), len(values))
       for known, content in whole.items():

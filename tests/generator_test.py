@@ -13,9 +13,8 @@ import numpy as np
 from PIL import Image
 
 from configs import generator as config_lib
-from experiments import training
-from experiments import workdir as workdir_lib
 from experiments.data import digits
+from experiments.harness import workdir as workdir_lib
 from experiments.studies import generator
 from experiments.studies import generator_learning as learning
 import tconv
@@ -89,7 +88,7 @@ class SmokeTest(smoke.Run):
     self.assertLess(max(level(MIXED, 2), level(RESIZE, 2), level(RESIZE, 4)), 0)
 
   def test_all_trainings_are_recorded(self):
-    history = training.history(self.workdir)
+    history = records.history(self.workdir)
     self.assertEqual(list(history), ['classifier', f'{TRANSPOSED}, seed 0'])
     self.assertEqual(set(history[f'{TRANSPOSED}, seed 0']),
                      {'generator', 'discriminator'})
@@ -139,10 +138,10 @@ class FolderTest(absltest.TestCase):
     whole, parts = self.workdir(), self.workdir()
     self.go(whole)
     with mock.patch.object(
-        training.Progress, 'show', side_effect=[None, None, KeyboardInterrupt]):
+        records._Progress, 'show', side_effect=[None, None, KeyboardInterrupt]):
       with self.assertRaises(KeyboardInterrupt):
         self.go(parts)
-    with mock.patch.object(training.Progress, 'show') as shown:
+    with mock.patch.object(records._Progress, 'show') as shown:
       self.go(parts)
     # It went on after step 4 of 6, and takes a look every 2.
     self.assertEqual(shown.call_count, 1)

@@ -13,8 +13,8 @@ from absl.testing import parameterized
 from matplotlib.patches import Circle
 import numpy as np
 
+from experiments.harness import page
 from experiments.report import figures
-from experiments.report import page
 import tconv
 
 # One pixel, made by Pillow.

@@ -17,9 +17,8 @@ import numpy as np
 from PIL import Image
 
 from configs import segmentation as config_lib
-from experiments import training
-from experiments import workdir as workdir_lib
 from experiments.data import batches
+from experiments.harness import workdir as workdir_lib
 from experiments.studies import segmentation
 from experiments.studies import segmentation_data as data_lib
 from experiments.studies import segmentation_measures as measures
@@ -67,7 +66,7 @@ class SmokeTest(smoke.Run):
         self.assertLess(row['phase_nonuniformity'], 1e-10)
 
   def test_every_network_learns(self):
-    history = training.history(self.workdir)
+    history = records.history(self.workdir)
     self.assertLen(history, len(HEADS) * len(DECODERS))
     for losses in history.values():
       steps, values = losses['cross_entropy']

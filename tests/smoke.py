@@ -10,7 +10,7 @@ from unittest import mock
 from absl.testing import absltest
 from matplotlib import image as image_lib
 
-from experiments import workdir as workdir_lib
+from experiments.harness import workdir as workdir_lib
 
 
 class Run(absltest.TestCase):

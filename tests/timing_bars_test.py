@@ -3,7 +3,7 @@
 from absl.testing import absltest
 from absl.testing import parameterized
 
-from experiments.timing import bars
+from experiments.timing import targets
 from tests.timing_entries import entry
 from tests.timing_entries import results
 
@@ -15,7 +15,7 @@ UNKNOWN = {'tconv': 1, 'lax': 1}
 class JudgeTest(parameterized.TestCase):
 
   def check(self, number, measured, holds, layers, **options):
-    found = bars.judge(results(layers, **options))
+    found = targets.judge(results(layers, **options))
     self.assertLen(found, 12)
     self.assertEqual(found[number].measured, measured)
     self.assertIs(found[number].holds, holds)
@@ -106,12 +106,12 @@ class JudgeTest(parameterized.TestCase):
         'y': entry(forward=UNKNOWN, memory=(size, 0))})
 
   def test_nothing_measured_is_not_judged(self):
-    for bar in bars.judge(results({})):
+    for bar in targets.judge(results({})):
       self.assertEqual(bar.measured, 'not measured')
       self.assertIsNone(bar.holds)
 
   def test_what_is_wanted_is_written_out(self):
-    wanted = [bar.wanted for bar in bars.judge(results({}))]
+    wanted = [bar.wanted for bar in targets.judge(results({}))]
     self.assertEqual(wanted, [
         '>= 1, geometric mean', '>= 1.3, geometric mean',
         '>= 0.9, every layer', '>= 8, geometric mean', '>= 1, geometric mean',
@@ -126,7 +126,7 @@ class FormsTest(absltest.TestCase):
     contraction = entry(forward=UNKNOWN, contractions={
         'conv': ({'auto': 2, 'vjp': 5, 'lax': [1, 3, 99]}, ['vjp'])}
                         )['contractions']['conv']
-    self.assertEqual(bars.best_form(contraction), ('lax', 1.5))
+    self.assertEqual(targets.best_form(contraction), ('lax', 1.5))
 
 
 if __name__ == '__main__':

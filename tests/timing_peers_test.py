@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import workdir
+from experiments.harness import workdir
 from experiments.timing import calls
 from experiments.timing import contractions
 from experiments.timing import costs

@@ -6,7 +6,7 @@ from unittest import mock
 from absl.testing import absltest
 from absl.testing import parameterized
 
-from experiments.timing import stopwatch
+from experiments.harness import stopwatch
 
 
 class Clock:

@@ -8,9 +8,9 @@ from absl.testing import parameterized
 import numpy as np
 import rich.console
 
-from experiments.timing import bars
 from experiments.timing import figure
 from experiments.timing import tables
+from experiments.timing import targets
 from tests.timing_entries import entry
 from tests.timing_entries import results
 
@@ -88,8 +88,8 @@ class TablesTest(parameterized.TestCase):
 
   def test_summary(self):
     table = tables.summary([
-        bars.Bar('a', '>= 1', '2', True), bars.Bar('b', '>= 1', '0', False),
-        bars.Bar('c', '>= 1', '', None)])
+        targets.Target('a', '>= 1', '2', True), targets.Target('b', '>= 1', '0', False),
+        targets.Target('c', '>= 1', '', None)])
     self.assertEqual([row[-1] for row in table.rows], ['yes', 'no !', '-'])
 
   def test_marked_rows_are_red(self):

@@ -13,8 +13,8 @@ from absl.testing import absltest
 from absl.testing import parameterized
 import jax.numpy as jnp
 
-from experiments import training
-from experiments import workdir
+from experiments.harness import loop
+from experiments.harness import workdir
 
 
 def count(state, batch):
@@ -38,7 +38,7 @@ class TrainTest(parameterized.TestCase):
     batches = batches or map(jnp.float32, itertools.count())
     screen = io.StringIO()
     with contextlib.redirect_stdout(screen):
-      state = training.train(
+      state = loop.train(
           step, jnp.zeros(()),
           lambda start, shard: itertools.islice(batches, start, None),
           workdir=self.workdir, **options)
@@ -70,7 +70,7 @@ class TrainTest(parameterized.TestCase):
     step = lambda state, batch: (
         {'sum': state['sum'] + batch['x'].sum()}, {'loss': state['sum']})
     with contextlib.redirect_stdout(io.StringIO()):
-      state = training.train(
+      state = loop.train(
           step, {'sum': jnp.zeros(())},
           lambda start, shard: itertools.repeat({'x': jnp.ones(4)}),
           num_steps=5, log_every=2, save_every=2, label='sum',
@@ -138,7 +138,7 @@ class TrainTest(parameterized.TestCase):
   def test_history_is_what_was_written(self):
     self.train(label='first', num_steps=6)
     self.train(label='second', num_steps=4)
-    curves = training.history(self.workdir)
+    curves = records.history(self.workdir)
     self.assertEqual(curves['first'], {
         'loss': ([4, 6], [1.5, 4.5]), 'state': ([4, 6], [1.5, 4.5])})
     self.assertEqual(list(curves), ['first', 'second'])
@@ -154,7 +154,7 @@ class TrainTest(parameterized.TestCase):
     self.train(num_steps=4)
     self.assertLen(self.logged(), 1)
     self.file.write_text(self.file.read_text() + line)
-    self.assertEqual(training.history(self.workdir), {
+    self.assertEqual(records.history(self.workdir), {
         'counter': {'loss': ([4], [1.5]), 'state': ([4], [1.5])}})
 
   def test_two_checkpoints_are_kept(self):

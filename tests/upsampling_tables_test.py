@@ -4,8 +4,8 @@ from absl.testing import absltest
 import numpy as np
 from skimage import metrics
 
-from experiments import intervals
 from experiments.data import photographs
+from experiments.harness import results
 from experiments.studies import upsampling_measures
 from experiments.studies import upsampling_tables
 
@@ -80,7 +80,7 @@ class TablesTest(absltest.TestCase):
 
   def test_intervals_are_of_seeds_and_images(self):
     cell = self.results().interval('transposed k4', 'psnr_db')
-    self.assertEqual(cell, intervals.bootstrap([[30, 31, 32], [32, 33, 34]]))
+    self.assertEqual(cell, results.bootstrap([[30, 31, 32], [32, 33, 34]]))
 
   def test_costs(self):
     results = self.results()

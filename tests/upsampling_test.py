@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from configs import upsampling as config_lib
-from experiments import workdir as workdir_lib
 from experiments.data import photographs
+from experiments.harness import workdir as workdir_lib
 from experiments.studies import upsamplers
 from experiments.studies import upsampling
 import tconv

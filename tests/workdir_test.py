@@ -9,7 +9,7 @@ from absl.testing import absltest
 from absl.testing import parameterized
 import ml_collections
 
-from experiments import workdir as workdir_lib
+from experiments.harness import workdir as workdir_lib
 
 
 class WorkdirTest(parameterized.TestCase):

@@ -5,14 +5,14 @@ from collections.abc import Sequence
 
 from experiments.compiled import bars
 from experiments.compiled import programs
-from experiments.report import page
+from experiments.harness.results import MARK
+from experiments.harness.results import Table
 from experiments.timing import calls as calls_lib
 from experiments.timing import layers as layers_lib
 
 # Summaries by layer, kind, dtype and name.
 Results = Mapping[layers_lib.Layer, Mapping[str, Mapping[str, Mapping[
     str, programs.Summary]]]]
-_MARK = ' !'  # Behind what is not as wanted; `for_screen` makes its row red.
 _LETTERS = {'convForward': 'F', 'convBackwardInput': 'I',
             'convBackwardFilter': 'K', 'matmul': 'M'}
 # How to read the tables of each target.
@@ -31,7 +31,7 @@ LEGENDS = {
 }
 
 
-def all_tables(target: str, results: Results) -> list[page.Table]:
+def all_tables(target: str, results: Results) -> list[Table]:
   """Every table, the summary first.
 
   Args:
@@ -50,7 +50,7 @@ def all_tables(target: str, results: Results) -> list[page.Table]:
 
 
 def as_wanted(results: Results, keys: Sequence[tuple[str, str]]
-              ) -> page.Table:
+              ) -> Table:
   """How many of the programs are as they must be.
 
   Args:
@@ -67,9 +67,9 @@ def as_wanted(results: Results, keys: Sequence[tuple[str, str]]
               for layer, entry in results.items()
               if name in entry[kind][dtype]]
     good = sum(not found for found in judged)
-    return f'{good} of {len(judged)}' + (_MARK if good < len(judged) else '')
+    return f'{good} of {len(judged)}' + (MARK if good < len(judged) else '')
 
-  return page.Table(
+  return Table(
       'Programs that are as they must be: no zeros between the elements of an '
       'image, convolved in the arrays\' own dtype, at most '
       f'{bars.WORK:g} times the useful multiply-adds; without groups and '
@@ -80,7 +80,7 @@ def as_wanted(results: Results, keys: Sequence[tuple[str, str]]
        for kind, dtype in keys])
 
 
-def by_layer(results: Results, kind: str, dtype: str) -> page.Table:
+def by_layer(results: Results, kind: str, dtype: str) -> Table:
   """What each program asks of a GPU.
 
   Args:
@@ -92,14 +92,14 @@ def by_layer(results: Results, kind: str, dtype: str) -> page.Table:
     The table.
   """
   names = programs.NAMES['h100']
-  return page.Table(
+  return Table(
       f'{kind.capitalize()}, {dtype}.', ('layer', *names),
       [(layer.name, *(_cell(layer, kind, dtype, name, entry[kind][dtype])
                       for name in names))
        for layer, entry in results.items()])
 
 
-def against_lax(results: Results, kind: str, dtype: str) -> page.Table:
+def against_lax(results: Results, kind: str, dtype: str) -> Table:
   """What each program asks of a TPU, over what that of lax does.
 
   Args:
@@ -118,10 +118,10 @@ def against_lax(results: Results, kind: str, dtype: str) -> page.Table:
     lax = found['lax']
     cells = [f'{lax.flops / 1e9:.3f}', f'{lax.bytes_accessed / 1e6:.1f}']
     for name in names:
-      cells += [f'{ratio:.2f}' + (_MARK if ratio > limits[what] else '')
+      cells += [f'{ratio:.2f}' + (MARK if ratio > limits[what] else '')
                 for what, ratio in bars.on_tpu(found[name], lax).items()]
     rows.append((layer.name, *cells))
-  return page.Table(
+  return Table(
       f'{kind.capitalize()}, {dtype}.',
       ('layer', 'lax: billion flops', 'megabytes', *(
           f'{name} / lax: {what}' for name in names for what in limits)), rows)
@@ -160,7 +160,7 @@ def _cell(layer, kind, dtype, name, found) -> str | None:
       _counted(letters), *dtypes,
       f'{summary.multiply_adds / bars.useful(layer, kind):.2f}',
       f'{summary.temporary_bytes / 1e6:.1f}', *zeros))
-  return cell + _MARK if wrong else cell
+  return cell + MARK if wrong else cell
 
 
 def _counted(letters: Sequence[str]) -> str:

@@ -9,8 +9,8 @@ import pathlib
 import numpy as np
 from PIL import Image
 
-from experiments import workdir as workdir_lib
 from experiments.data import images as images_lib
+from experiments.harness import workdir as workdir_lib
 
 NAME = 'folder:PATH'  # As a config has it.
 _PREFIX = 'folder:'

@@ -1,11 +1,7 @@
 """Charts: the numbers of a study, upsampler by upsampler.
 
-There are more upsamplers than colours that any eye tells apart, so that each
-one also has a marker or a line style of its own, or a number written out.
-
-References:
-  Okabe and Ito, `Color universal design <https://jfly.uni-koeln.de/color/>`_,
-  2008.
+There are more upsamplers than colors that can be told apart, so that each one
+also has a marker or a line style of its own, or a number written out.
 """
 
 from collections.abc import Mapping
@@ -19,19 +15,14 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 import numpy as np
 
-from experiments import intervals
+from experiments.harness import results
+from experiments.report import style
 
-_COLORS = ('#0072b2', '#d55e00', '#009e73', '#cc79a7', '#000000', '#e69f00',
-           '#56b4e9')
-# Lengths without a common divisor: 35 pairs, and 28.
-_MARKERS = ('o', 's', '^', 'D', 'v')
-_DASHES = ('-', '--', ':', '-.')
-_GREY = '#666666'
 _COLUMNS = 3  # Of phase maps: upsamplers side by side.
 
 
 def psnr_against_grid_level(
-    points: Mapping[str, tuple[intervals.Interval, intervals.Interval]], *,
+    points: Mapping[str, tuple[results.Interval, results.Interval]], *,
     truth_level: float) -> Figure:
   """Draws how near each upsampler comes against the grid that it paints.
 
@@ -46,9 +37,10 @@ def psnr_against_grid_level(
     The figure.
   """
   figure, axes = _canvas()
-  axes.axvline(truth_level, color=_GREY, linestyle='--', label='ground truth')
-  for number, (name, color, marker) in enumerate(
-      zip(points, itertools.cycle(_COLORS), itertools.cycle(_MARKERS)), 1):
+  axes.axvline(truth_level, color=style.GREY, linestyle='--',
+               label='ground truth')
+  looks = zip(itertools.cycle(style.LINES), itertools.cycle(style.MARKERS))
+  for number, (name, (color, marker)) in enumerate(zip(points, looks), 1):
     level, psnr = points[name]
     axes.hlines(psnr.mean, level.low, level.high, color, linewidth=1)
     axes.vlines(level.mean, psnr.low, psnr.high, color, linewidth=1)
@@ -85,7 +77,7 @@ def learning_curves(
     around = np.lib.stride_tricks.sliding_window_view(padded, 2 * reach + 1)
     axes.semilogy(steps, np.nanmedian(around, -1), label=name)
   axes.set(xlabel='step', ylabel=label)
-  axes.grid(True, which='both', color='#eeeeee')
+  axes.grid(True, which='both', color=style.PALE)
   figure.legend(loc='outside right upper', frameon=False)
   return figure
 
@@ -106,7 +98,7 @@ def radial_spectra(spectra: Mapping[str, np.ndarray], truth: np.ndarray, *,
     The figure.
   """
   figure, axes = _canvas()
-  axes.axhline(0, color=_GREY, label='ground truth')
+  axes.axhline(0, color=style.GREY, label='ground truth')
   frequency = np.arange(len(truth)) / size
   for name, power in spectra.items():
     # Finite where an image has no power at all.
@@ -124,7 +116,8 @@ def radial_spectra(spectra: Mapping[str, np.ndarray], truth: np.ndarray, *,
                    [f'{b[1]},{b[0]}' for b in bins])
   marks.set_xlabel(f'grid bins, in 1/{period} cycles per pixel')
   for b in bins:
-    axes.axvline(np.hypot(*b) / period, color=_GREY, linestyle=':', zorder=0)
+    axes.axvline(np.hypot(*b) / period, color=style.GREY, linestyle=':',
+                 zorder=0)
   figure.legend(loc='outside right upper', frameon=False)
   return figure
 
@@ -173,8 +166,8 @@ def _canvas() -> tuple[Figure, Axes]:
   """Axes with room for a legend beside them, and a style for each line."""
   figure = Figure(figsize=(10.5, 5.2), layout='constrained')
   axes = figure.subplots()
-  axes.set_prop_cycle(color=_COLORS * len(_DASHES),
-                      linestyle=_DASHES * len(_COLORS))
+  axes.set_prop_cycle(color=style.LINES * len(style.DASHES),
+                      linestyle=style.DASHES * len(style.LINES))
   return figure, axes
 
 
@@ -194,5 +187,5 @@ def _number(figure: Figure, axes: Axes,
     taken = np.vstack([taken, place + offset])
     axes.annotate(
         str(number), point, offset, textcoords='offset pixels', ha='center',
-        va='center', arrowprops={'arrowstyle': '-', 'color': _GREY, 'lw': .5},
-        path_effects=[withStroke(linewidth=3, foreground='white')])
+        va='center', path_effects=[withStroke(linewidth=3, foreground='white')],
+        arrowprops={'arrowstyle': '-', 'color': style.GREY, 'lw': .5})

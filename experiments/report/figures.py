@@ -10,10 +10,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 import numpy as np
 
+from experiments.report import style
+
 _COLUMNS = 4
 _PATCH = 64  # About so many pixels across a patch of `patch_spectrum`.
 _REACH = 10  # Bins shown on each side of a grid bin.
-_MARK = '#56b4e9'
 
 
 def patch_spectrum(image: np.ndarray, period: int) -> np.ndarray:
@@ -130,7 +131,7 @@ def draw_spectrum(axes: Axes, power: np.ndarray, period: int, *,
       extent=(start, start + 1, start + 1, start))
   for row, column in _lines(period):
     axes.add_patch(Circle((column / period, row / period), .06, fill=False,
-                          color=_MARK, linewidth=1.5))
+                          color=style.SKY, linewidth=1.5))
   ticks = [k / period for k in range(period)]
   labels = ['0', *(f'{k}/{period}' for k in range(1, period))]
   axes.set_axis_on()

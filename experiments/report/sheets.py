@@ -3,15 +3,14 @@
 from collections.abc import Mapping
 from collections.abc import Sequence
 
+from matplotlib import colors
 from matplotlib.figure import Figure
 import numpy as np
 
 from experiments.report import figures
+from experiments.report import style
 
-# Okabe and Ito's, as in `charts`; index by class.
-_CLASSES = np.array([
-    (0, 114, 178), (230, 159, 0), (0, 158, 115), (204, 121, 167),
-    (86, 180, 233), (213, 94, 0), (240, 228, 66), (0, 0, 0)]) / 255
+_CLASSES = np.array([colors.to_rgb(name) for name in style.CLASSES])
 _GAP = 2  # Pixels between pictures.
 _COLUMNS = 4
 
@@ -20,14 +19,14 @@ def sheet(rows: Mapping[str, Sequence[np.ndarray]]) -> Figure:
   """Draws rows of pictures that are all equally large.
 
   Args:
-    rows: by their titles; pictures are [H, W] grey or [H, W, 3] colours in
+    rows: by their titles; pictures are [H, W] grey or [H, W, 3] colors in
       [0, 1], or [H, W] integers, the classes of a mask.
 
   Returns:
     The figure.
   """
   strips = {title: np.concatenate(
-      [np.pad(_colours(picture), ((0, 0), (0, _GAP), (0, 0)), constant_values=1)
+      [np.pad(_colors(picture), ((0, 0), (0, _GAP), (0, 0)), constant_values=1)
        for picture in pictures], 1) for title, pictures in rows.items()}
   height, width = np.max([strip.shape[:2] for strip in strips.values()], 0)
   wide = 9.
@@ -42,8 +41,8 @@ def sheet(rows: Mapping[str, Sequence[np.ndarray]]) -> Figure:
   return figure
 
 
-def _colours(picture: np.ndarray) -> np.ndarray:
-  """[H, W, 3] colours of a picture."""
+def _colors(picture: np.ndarray) -> np.ndarray:
+  """[H, W, 3] colors of a picture."""
   if np.issubdtype(picture.dtype, np.integer):
     return _CLASSES[picture % len(_CLASSES)]
   if picture.ndim == 2:

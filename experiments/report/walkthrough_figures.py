@@ -1,12 +1,8 @@
 """Drawings of the walkthrough: grids of small numbers, to be redone by hand.
 
-Every function takes NumPy arrays [rows, columns] and returns a figure. Colours
-are those of Okabe and Ito, or run from light to dark, so that they can be told
-apart with any colour vision; each number is also written out.
-
-References:
-  Okabe and Ito, `Color universal design <https://jfly.uni-koeln.de/color/>`_,
-  2008.
+Every function takes NumPy arrays [rows, columns] and returns a figure. Colors
+are those of `style`, or run from light to dark, so that they can be told apart
+with any color vision; each number is also written out.
 """
 
 from collections.abc import Callable
@@ -18,9 +14,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 import numpy as np
 
-INK, LINE, MARK = '#222222', '#999999', '#d55e00'
+from experiments.report import style
+
+INK, LINE, MARK = '#222222', '#999999', style.VERMILION
 EMPTY, PLAIN = '#ffffff', '#e6e6e6'
-STAMPS = ('#56b4e9', '#e69f00', '#2fb58c', '#e09bc1')
+STAMPS = (style.SKY, style.ORANGE, '#2fb58c', '#e09bc1')
 
 
 def matrix(image: np.ndarray, kernel: np.ndarray, c: np.ndarray,

@@ -1,1 +1,1 @@
-"""The studies that `experiments.main` runs, each with a function `run`."""
+"""The studies: each a package that exports a `harness.study.Study`."""

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments import workdir
+from experiments.harness import workdir
 
 # A training step gives the output and the gradients for input and kernel.
 KINDS = ('forward', 'training')

@@ -14,10 +14,10 @@ from typing import NamedTuple
 
 import jax
 
-from experiments import workdir
+from experiments.harness import stopwatch
+from experiments.harness import workdir
 from experiments.timing import calls
 from experiments.timing import layers
-from experiments.timing import stopwatch
 from experiments.timing import through_jax
 
 JAX_NAMES = 'lax', 'tconv', 'tconv.nnx', 'flax'

@@ -9,13 +9,12 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 import numpy as np
 
-from experiments.timing import bars
+from experiments.report import style
 from experiments.timing import calls
+from experiments.timing import targets
 
-# Of Okabe and Ito, and markers that differ without colour.
-_STYLES = {'lax': ('#0072b2', 'o'), 'best peer': ('#d55e00', 's'),
-           'tconv': ('#009e73', '^')}
-_GREY = '#666666'
+_STYLES = {'lax': (style.BLUE, 'o'), 'best peer': (style.VERMILION, 's'),
+           'tconv': (style.GREEN, '^')}
 _ROW = .27  # Inches of a layer.
 
 
@@ -23,7 +22,7 @@ def draw(results: Mapping[str, Any]) -> Figure:
   """Draws how many times as long as tconv others take, and the series.
 
   Args:
-    results: as `bars.judge` takes them.
+    results: as `targets.judge` takes them.
 
   Returns:
     The figure.
@@ -44,37 +43,37 @@ def draw(results: Mapping[str, Any]) -> Figure:
   return figure
 
 
-def _draw_ratios(axes: Axes, layers: Mapping[str, bars.Entry],
+def _draw_ratios(axes: Axes, layers: Mapping[str, targets.Entry],
                  kind: str) -> None:
   """A row for each layer, from above; bars are quartiles over the rounds."""
   rows = np.arange(len(layers))
   for name, find in (('lax', lambda entry: 'lax'),
-                     ('best peer', lambda entry: bars.fastest(entry, kind))):
+                     ('best peer', lambda entry: targets.fastest(entry, kind))):
     color, marker = _STYLES[name]
-    ratios = [bars.against(entry, kind, find(entry))
+    ratios = [targets.against(entry, kind, find(entry))
               for entry in layers.values()]
     value, low, high = np.array(ratios, float).T
     axes.hlines(rows, low, high, color, linewidth=1)
     axes.plot(value, rows, marker, color=color, label=f'{name} / tconv')
-  axes.axvline(1, color=_GREY)
+  axes.axvline(1, color=style.GREY)
   axes.set(title=kind, xscale='log', xlabel='times as long as tconv',
            ylim=(len(layers) - .5, -.5))
   axes.set_yticks(rows, list(layers))
   _write_out(axes.xaxis)
-  axes.grid(color='#eeeeee')
+  axes.grid(color=style.PALE)
 
 
-def _draw_series(axes: Axes, series: Mapping[str, bars.Entry], name: str,
+def _draw_series(axes: Axes, series: Mapping[str, targets.Entry], name: str,
                  label: str) -> None:
   """Time for the same work, and the band that it should stay within."""
-  unit = bars.UNITS[name]
+  unit = targets.UNITS[name]
   places = [entry['stride'] if name == 'stride' else
             round(entry['output_pixels']**.5) for entry in series.values()]
   for peer in 'tconv', 'lax':
     color, marker = _STYLES[peer]
-    axes.loglog(places, list(bars.relative(series, unit, peer).values()),
+    axes.loglog(places, list(targets.relative(series, unit, peer).values()),
                 color=color, marker=marker, label=peer)
-  axes.axhspan(1, bars.FLAT, color='#eeeeee', zorder=0)
+  axes.axhspan(1, targets.FLAT, color=style.PALE, zorder=0)
   axes.set(xlabel=label, ylabel='time for the same work, over the least')
   axes.set_xticks(places, map(str, places))
   axes.xaxis.set_minor_locator(ticker.NullLocator())

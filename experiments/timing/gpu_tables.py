@@ -7,11 +7,11 @@ function or its layer, whichever took longer.
 from collections.abc import Mapping
 from typing import Any
 
-from experiments.report import page
-from experiments.timing import bars
+from experiments.harness import stopwatch
+from experiments.harness.results import Table
 from experiments.timing import calls
-from experiments.timing import stopwatch
 from experiments.timing import tables
+from experiments.timing import targets
 
 _OURS = 'tconv', 'tconv.nnx'
 _OTHERS = 'flax', 'lax', 'torch'
@@ -37,7 +37,7 @@ def least(kind: str, other: str, num_axes: int) -> float | None:
           'flax': _TRAINING_FLAX.get(num_axes)}.get(other)
 
 
-def ratio(entry: bars.Entry, precision: str, kind: str, other: str
+def ratio(entry: targets.Entry, precision: str, kind: str, other: str
           ) -> float | None:
   """The time of another program over that of tconv's slower one.
 
@@ -57,8 +57,8 @@ def ratio(entry: bars.Entry, precision: str, kind: str, other: str
       stopwatch.median(times[name]) for name in _OURS)
 
 
-def all_tables(results: Mapping[str, Any]) -> list[page.Table]:
-  """Every table, that of the bars first.
+def all_tables(results: Mapping[str, Any]) -> list[Table]:
+  """Every table, that of the targets first.
 
   Args:
     results: 'layers', entries of `enqueued.measure` by name, at least one; and
@@ -76,7 +76,7 @@ def all_tables(results: Mapping[str, Any]) -> list[page.Table]:
       _without_time(layers), tables.shapes(layers)]
 
 
-def _judge(layers, precision, kind) -> list[bars.Bar]:
+def _judge(layers, precision, kind) -> list[targets.Target]:
   """The bars of one kind: those with the same least ratio are one."""
   found = {}
   for name, entry in layers.items():
@@ -88,11 +88,11 @@ def _judge(layers, precision, kind) -> list[bars.Bar]:
         axes = f' in {num_axes}-D' if limit in _TRAINING_FLAX.values() else ''
         what = f'{precision}, {kind}{axes}: {other} / tconv'
         found.setdefault((what, limit), {})[name] = value
-  return [bars.each(what, '>=', limit, values)
+  return [targets.each(what, '>=', limit, values)
           for (what, limit), values in found.items()]
 
 
-def _times(layers, precision, kind) -> page.Table:
+def _times(layers, precision, kind) -> Table:
   """Medians, and ratios to tconv."""
   rows = []
   for name, entry in layers.items():
@@ -103,17 +103,17 @@ def _times(layers, precision, kind) -> page.Table:
     for other in _OTHERS:
       value = ratio(entry, precision, kind, other)
       row.append(None if value is None else tables.marked(
-          f'{value:.2f}', bars.is_within('>=', least(
+          f'{value:.2f}', targets.is_within('>=', least(
               kind, other, len(entry['coarse_size'])), value)))
     rows.append(row)
-  return page.Table(
+  return Table(
       f'{precision}, {kind}: microseconds, and times over that of tconv\'s '
       'slower program. "!": below its bar.',
       ('layer', *_OURS, *_OTHERS, *(f'{other} / tconv' for other in _OTHERS)),
       rows)
 
 
-def failures(entry: bars.Entry) -> dict[tuple[str, str], list[str]]:
+def failures(entry: targets.Entry) -> dict[tuple[str, str], list[str]]:
   """Says which programs have no time.
 
   Args:
@@ -130,8 +130,8 @@ def failures(entry: bars.Entry) -> dict[tuple[str, str], list[str]]:
   return found
 
 
-def _without_time(layers) -> page.Table:
-  return page.Table(
+def _without_time(layers) -> Table:
+  return Table(
       'Programs without a time. "!": of tconv.',
       ('layer', 'program', 'why', 'where'),
       [(layer, program, tables.marked(why, program not in _OURS),

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from experiments.harness import stopwatch
 from experiments.timing import calls
 from experiments.timing import contractions
 from experiments.timing import costs
 from experiments.timing import layers
 from experiments.timing import peers as peers_lib
-from experiments.timing import stopwatch
 from experiments.timing import through_jax
 
 Say = Callable[[str], None]

@@ -1,0 +1,1 @@
+"""What every run needs: training, resuming, results and the report."""

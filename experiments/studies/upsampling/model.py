@@ -1,0 +1,148 @@
+"""The networks of the upsampling study, and how they are trained.
+
+All networks have the same trunk of convolutions. The upsampling layer is the
+last one and writes luminance, so that its pattern is seen in the picture.
+"""
+
+from collections.abc import Callable
+import math
+from typing import Any
+
+from flax import nnx
+import jax
+import jax.numpy as jnp
+import ml_collections
+import optax
+
+from experiments import upsamplers
+from experiments.harness import loop
+import tconv
+
+
+class Network(nnx.Module):
+  """A trunk of convolutions with ReLU, then an upsampling layer."""
+
+  def __init__(self, upsampler: upsamplers.Upsampler,
+               trunk: ml_collections.ConfigDict, scale: int, rngs: nnx.Rngs,
+               **options: Any):
+    """Draws all kernels, those of the trunk first.
+
+    Args:
+      upsampler: entry of the registry; an interpolation has no trunk.
+      trunk: 'kernel_sizes' and number of 'channels'.
+      scale: factor.
+      rngs: random streams for the kernels.
+      **options: options of `Upsampler.layer`.
+    """
+    features, self.trunk = 1, nnx.List()
+    if upsampler.is_learned:
+      for size in trunk.kernel_sizes:
+        self.trunk.append(
+            nnx.Conv(features, trunk.channels, (size, size), rngs=rngs))
+        features = trunk.channels
+    self.upsampling: Any = upsampler.layer(
+        features, 1, scale, rngs=rngs, **options)
+    self.hold = scale if upsampler.cure == 'hold' else None
+
+  def features(self, low: jax.Array) -> jax.Array:
+    """Maps [N, h, w, 1] luminance to the [N, h, w, O] that is upsampled."""
+    for layer in self.trunk:
+      low = nnx.relu(layer(low))
+    return low
+
+  def enlarge(self, features: jax.Array) -> jax.Array:
+    """Maps [N, h, w, O] features to [N, scale * h, scale * w, 1] luminance."""
+    high = self.upsampling(features)
+    return tconv.zero_order_hold(high, self.hold) if self.hold else high
+
+  def __call__(self, low: jax.Array) -> jax.Array:
+    """Enlarges [N, h, w, 1] luminance to [N, scale * h, scale * w, 1]."""
+    return self.enlarge(self.features(low))
+
+
+def training_step(network: Network, upsampler: upsamplers.Upsampler,
+                  scale: int, config: ml_collections.ConfigDict
+                  ) -> tuple[Callable[[Any, Any], tuple[Any, loop.Metrics]],
+                             Any]:
+  """Makes the step that trains a network, and the state to start from.
+
+  Args:
+    network: network before training; not changed.
+    upsampler: entry of the registry.
+    scale: factor.
+    config: config of the study.
+
+  Returns:
+    The step, as `loop.train` takes it, and the state: the parameters and the
+    optimizer's state.
+  """
+  graph, params = nnx.split(network)
+  params = jax.tree.map(jnp.copy, params)  # Training donates its state.
+  weight = config.penalty if upsampler.cure == 'penalty' else 0
+  optimizer = optax.adam(
+      optax.cosine_decay_schedule(config.learning_rate, config.num_steps))
+
+  def loss(params, batch):
+    network = nnx.merge(graph, params)
+    mse = jnp.mean((network(batch['low']) - batch['high'])**2)
+    if not weight:
+      return mse, {'mse': mse}
+    penalty = tconv.checkerboard_penalty(
+        network.upsampling.kernel[...], scale)
+    return mse + weight * penalty, {'mse': mse, 'penalty': penalty}
+
+  def step(state, batch):
+    params, moments = state
+    gradient, losses = jax.grad(loss, has_aux=True)(params, batch)
+    updates, moments = optimizer.update(gradient, moments)
+    return (optax.apply_updates(params, updates), moments), losses
+
+  return step, (params, optimizer.init(params))
+
+
+def equalized(network: Network, scale: int) -> Network:
+  """Writes the kernel with equal phases into the parameters of a network.
+
+  Args:
+    network: network with a transposed convolution; not changed.
+    scale: factor.
+
+  Returns:
+    A copy whose kernel has equal phases and is no longer equalized at a call.
+  """
+  network = nnx.clone(network)
+  layer = network.upsampling
+  layer.kernel[...] = tconv.equalize_phases(layer.kernel[...], scale)
+  layer.equal_phases = False
+  return network
+
+
+def multiply_adds(upsampler: upsamplers.Upsampler, network: Network,
+                  scale: int) -> float:
+  """Counts the multiply-adds for an output pixel, away from the border.
+
+  Args:
+    upsampler: entry of the registry.
+    network: a network with it.
+    scale: factor.
+
+  Returns:
+    Their mean number.
+  """
+  trunk = sum(layer.kernel[...].size for layer in network.trunk) / scale**2
+  kernel = (network.upsampling.kernel[...].shape if upsampler.is_learned
+            else ())
+  return trunk + upsampler.multiply_adds(kernel, scale)
+
+
+def num_parameters(network: Network) -> int:
+  """Counts the elements of all kernels and biases.
+
+  Args:
+    network: the network.
+
+  Returns:
+    Their number.
+  """
+  return sum(math.prod(leaf.shape)
+             for leaf in jax.tree.leaves(nnx.state(network, nnx.Param)))
