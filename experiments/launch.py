@@ -22,7 +22,7 @@ from absl import flags
 _NUM_PROCESSES = flags.DEFINE_integer(
     'num_processes', 2, 'Number of processes.', lower_bound=2)
 _GRACE = 5  # Seconds that a process has to end after a signal.
-_RESUME = 'rerun the same command to resume.'
+_RESUME = 'the same command resumes the run.'
 # Signals that come from outside, from a user or a system out of memory. All
 # others come from a fault in the process, which may well occur again.
 _SENT = (signal.SIGHUP, signal.SIGINT, signal.SIGKILL, signal.SIGTERM)
