@@ -19,19 +19,7 @@ import tconv
 
 def through(operation: Callable, values: np.ndarray, kernel: np.ndarray,
             strides: int = 1, padding: int = 0, **options) -> np.ndarray:
-  """Applies an operation of tconv to an [H, W] image and a [K, K] kernel.
-
-  Args:
-    operation: `tconv.conv` or `tconv.conv_transpose`.
-    values: [H, W] image of one channel.
-    kernel: [K, K] kernel.
-    strides: strides of the operation.
-    padding: padding of the operation.
-    **options: further arguments of the operation.
-
-  Returns:
-    [H', W'] float32 image.
-  """
+  """Applies `tconv.conv` or its transpose to an [H, W] image of one channel."""
   result = operation(
       jnp.asarray(values, jnp.float32)[None, ..., None],
       jnp.asarray(kernel, jnp.float32)[..., None, None],

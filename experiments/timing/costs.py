@@ -16,10 +16,6 @@ def first_calls(layer: layers.Layer, kind: str) -> dict[str, float]:
 
   JAX's caches are cleared before each measurement.
 
-  Args:
-    layer: layer to compile.
-    kind: one of `calls.KINDS`.
-
   Returns:
     Medians in milliseconds, by name.
   """
@@ -36,15 +32,7 @@ def first_calls(layer: layers.Layer, kind: str) -> dict[str, float]:
 
 
 def temporary_bytes(layer: layers.Layer, kind: str) -> dict[str, int]:
-  """Asks XLA for the memory of a layer beyond arguments and results.
-
-  Args:
-    layer: layer to compile.
-    kind: one of `calls.KINDS`.
-
-  Returns:
-    Bytes by name.
-  """
+  """Returns bytes of memory beyond arguments and results, by name."""
   found = {}
   for name in through_jax.NAMES:
     try:

@@ -19,14 +19,7 @@ _ROW = .27  # Inches of a layer.
 
 
 def draw(results: Mapping[str, Any]) -> Figure:
-  """Draws the times of peers relative to tconv, and the series.
-
-  Args:
-    results: results as for `targets.judge`.
-
-  Returns:
-    The figure.
-  """
+  """Draws results, as for `targets.judge`: times over tconv's, and series."""
   layers, series = results['layers'], results['series']
   heights = 1.6 + _ROW * len(layers), 3.6
   figure = Figure(figsize=(11, sum(heights)), layout='constrained')

@@ -19,14 +19,7 @@ _UNITS = {'multiply_adds': ('ps per multiply-add', 1e9),
 
 
 def all_tables(results: Mapping[str, Any]) -> list[Table]:
-  """Returns all tables, that of the targets first.
-
-  Args:
-    results: results as for `targets.judge`.
-
-  Returns:
-    The tables.
-  """
+  """Returns all tables of results, as for `targets.judge`; targets first."""
   layers, series = results['layers'], results['series']
   tables = [summary(targets.judge(results))]
   if layers:

@@ -40,16 +40,7 @@ class Target(NamedTuple):
 
 
 def fastest(entry: Entry, kind: str, start: str = '') -> str | None:
-  """Returns the peer with the least median time, or None if there is none.
-
-  Args:
-    entry: entry of the layer.
-    kind: one of `calls.KINDS`.
-    start: beginning of the names of peers that count.
-
-  Returns:
-    The name of the peer.
-  """
+  """Returns the fastest peer whose name begins with `start`, or None."""
   times = entry['milliseconds'][kind]
   peers = [name for name in times
            if name not in ('tconv', 'matmul') and name.startswith(start)]

@@ -142,20 +142,7 @@ def program(name: str, layer: layers.Layer, kind: str, dtype: str = 'float32'
 
 def build(name: str, layer: layers.Layer, arrays: layers.Arrays,
           kind: str) -> calls.Call:
-  """Compiles a layer.
-
-  Args:
-    name: one of `NAMES`.
-    layer: layer to compute.
-    arrays: result of `Layer.arrays`.
-    kind: one of `calls.KINDS`.
-
-  Returns:
-    The call.
-
-  Raises:
-    NotImplementedError: the peer does not support the layer.
-  """
+  """Compiles a layer, as in `program`, for the arrays of `Layer.arrays`."""
   function, operands, read = _prepared(name, layer, arrays, kind, 'float32')
   return calls.Call(_compiled(function, *operands), read)
 
@@ -163,22 +150,13 @@ def build(name: str, layer: layers.Layer, arrays: layers.Arrays,
 def lowered_steps(name: str, layer: layers.Layer, arrays: layers.Arrays,
                   kind: str, dtype: str, count: int
                   ) -> tuple[jax.stages.Lowered, Callable[[Any], calls.Call]]:
-  """Lowers a program that computes a layer several times in sequence.
+  """Lowers a program that computes a layer `count` times in sequence.
 
-  Args:
-    name: one of `NAMES` or `LAYERS`.
-    layer: layer to compute.
-    arrays: result of `Layer.arrays`.
-    kind: one of `calls.KINDS`.
-    dtype: dtype to compute in.
-    count: number of runs.
+  The other arguments are those of `program`, and the arrays of `Layer.arrays`.
 
   Returns:
     The program to compile, and a function that makes a call of the compiled
     program.
-
-  Raises:
-    NotImplementedError: the peer does not support the layer.
   """
   function, operands, read = _prepared(name, layer, arrays, kind, dtype)
   placed = [jnp.asarray(operand, dtype) for operand in operands]
@@ -223,11 +201,7 @@ def _prepared(name, layer, arrays, kind, dtype):
 
 def matmul(layer: layers.Layer, arrays: layers.Arrays
            ) -> Callable[[], jax.Array]:
-  """Compiles one matmul with the multiply-adds of a layer without groups.
-
-  Args:
-    layer: layer that gives the sizes.
-    arrays: result of `Layer.arrays`.
+  """Compiles a matmul with as many multiply-adds as a layer without groups.
 
   Returns:
     A function without arguments: [N * coarse, O] times [O, K * C].

@@ -17,12 +17,6 @@ _OPSET, _IR_VERSION = 11, 8
 def builders(threads: int) -> dict[str, Callable[..., calls.Call]]:
   """Returns the peer by name: a function from layer, arrays and kind to a call.
 
-  Args:
-    threads: number of CPU threads.
-
-  Returns:
-    The function by name.
-
   Raises:
     ImportError: JAX computes on a GPU.
   """
