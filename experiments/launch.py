@@ -3,9 +3,9 @@
     python -m experiments.launch --num_processes=2 --config=FILE --workdir=PATH
 
 All other flags are those of `experiments.main`. If a process fails, the others
-are stopped, and the last line names the process that failed first. Rerun the
-same command to resume from the last checkpoint, after an error once its cause
-is removed.
+are stopped, and the last line names the process that failed first. The same
+command resumes the run from the last checkpoint. After an error, its cause must
+be removed first.
 """
 
 from collections.abc import Sequence
