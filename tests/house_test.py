@@ -113,7 +113,7 @@ class ImportsTest(parameterized.TestCase):
         [sys.executable, '-c', """if True:
             import sys, tconv, tconv.dialects
             # Assertions of chex can be turned off: no argument is left to them.
-            assert not {'flax', 'chex'} & set(sys.modules)
+            assert not {'flax', 'chex', 'absl', 'optax'} & set(sys.modules)
             assert tconv.nnx.ConvTranspose and tconv.linen.ConvTranspose
             public = dir(tconv)
             assert {'nnx', 'linen', 'conv'} <= set(public)
