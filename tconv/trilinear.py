@@ -41,8 +41,8 @@ from jax.sharding import PartitionSpec
 import numpy as np
 
 from tconv import dispatch
-from tconv import recordings
 from tconv import sharding
+from tconv import tuning_cache
 from tconv.forms import layout
 from tconv.geometry import Geometry
 
@@ -99,10 +99,10 @@ def _compute(lhs, rhs, *, operation, geometry, precision, dtype, method,
   # form gets the plain case, and the rest of the fine grid is dealt with here.
   plain, added = geometry.trimmed()
   if method == 'auto':
-    contraction = recordings.Contraction(
+    contraction = tuning_cache.Contraction(
         operation, (lhs.shape, rhs.shape), (lhs.dtype, rhs.dtype), geometry,
         precision, dtype)
-    method = (recordings.form(contraction, platform)
+    method = (tuning_cache.form(contraction, platform)
               or dispatch.choose(operation, plain, contraction.shapes,
                                  platform))
   with jax.numpy_dtype_promotion('standard'):  # A cotangent may be wider.

@@ -1,7 +1,7 @@
 """Times the forms of the contractions of a program, and remembers the fastest.
 
 The rule in `dispatch` is made for all devices and shapes; `tune` measures this
-device and these shapes. `recordings` keeps what it found, and says where.
+device and these shapes. `tuning_cache` keeps what it found, and says where.
 """
 
 from collections.abc import Callable
@@ -18,11 +18,11 @@ from jax.sharding import AxisType
 import numpy as np
 
 from tconv import dispatch
-from tconv import recordings
 from tconv import trilinear
+from tconv import tuning_cache
 from tconv.programs import jaxprs
-from tconv.recordings import Contraction
-from tconv.recordings import Recording
+from tconv.tuning_cache import Contraction
+from tconv.tuning_cache import Recording
 
 # These are there to be read and checked against, and are never the fastest.
 _NOT_TIMED = ('matrix', 'zero_insertion')
@@ -92,7 +92,7 @@ def tune(function: Callable[..., Any], *args: Any,
     raise ValueError(
         'function must use conv, conv_transpose or conv_kernel_grad of tconv '
         f"with method='auto', to be tuned; got {function!r}, which does not.")
-  return tuple(recordings.read(c) or _record(c) for c in contractions)
+  return tuple(tuning_cache.read(c) or _record(c) for c in contractions)
 
 
 def _record(contraction: Contraction) -> Recording:
@@ -107,7 +107,7 @@ def _record(contraction: Contraction) -> Recording:
   fastest = min(times, key=times.__getitem__)
   form = fastest if times[fastest] * _CLEARLY < times[rule] else rule
   recording = Recording(contraction, form, rule, times)
-  recordings.write(recording)
+  tuning_cache.write(recording)
   return recording
 
 

@@ -29,7 +29,7 @@ ORDER = (
     ('tconv.forms.polyphase', 'tconv.forms.taps', 'tconv.forms.cudnn',
      'tconv.forms.residues'),  # They build on others.
     ('tconv.dispatch',),
-    ('tconv.recordings',),
+    ('tconv.tuning_cache',),
     ('tconv.trilinear', 'tconv.arguments'),
     ('tconv.operations', 'tconv.programs.mapping', 'tconv.programs.jaxprs',
      'tconv.programs'),

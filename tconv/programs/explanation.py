@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from tconv import recordings
+from tconv import tuning_cache
 from tconv.programs import choices
 from tconv.programs import jaxprs
 
@@ -84,7 +84,7 @@ def _form(choice: choices.Choice) -> str:
   operation, = (
       eqn for eqn, _ in jaxprs.walk(choice.call.params['jaxpr'])
       if eqn.primitive.name.startswith('tconv_'))
-  return recordings.form(recordings.Contraction.of_equation(operation),
+  return tuning_cache.form(tuning_cache.Contraction.of_equation(operation),
                          jax.default_backend()) or choice.form
 
 
