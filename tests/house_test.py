@@ -15,6 +15,7 @@ import tconv
 from tconv import dialects
 from tconv import dispatch
 from tconv import initializers
+from tconv import spectrum
 
 ROOT = pathlib.Path(__file__).parent.parent
 MODULES = sorted((ROOT / 'tconv').rglob('*.py'))
@@ -63,7 +64,8 @@ def functions(*modules):
       if inspect.isfunction(getattr(module, name)) and not name.startswith('_')]
 
 
-OWN = functions(tconv, initializers)
+# Some functions of `tconv.spectrum` are names of `tconv`, too.
+OWN = list(dict.fromkeys(functions(tconv, initializers, spectrum)))
 FUNCTIONS = OWN + functions(dialects)  # Those have the parameters of others.
 # Parameters that have a default and may be given by position, as in lax.
 BY_POSITION = {'strides', 'padding', 'initializer', 'means'}
@@ -150,14 +152,15 @@ class ReadmeTest(parameterized.TestCase):
     text = (ROOT / 'README.md').read_text(encoding='utf-8')
     for function in FUNCTIONS:
       self.assertIn(f'`{function.__name__}',
-                    re.sub(r'(initializers|dialects)\.', '', text))
+                    re.sub(r'(initializers|dialects|spectrum)\.', '', text))
 
 
 class InterfaceTest(parameterized.TestCase):
 
   def test_help_names_all_that_is_public(self):
     own = {f.__name__ for f in functions(tconv)}
-    self.assertEqual(set(tconv.__all__), own | {'dialects', 'initializers'})
+    self.assertEqual(
+        set(tconv.__all__), own | {'dialects', 'initializers', 'spectrum'})
     summary, _, topics = tconv.__doc__.partition('\n')
     self.assertEndsWith(summary, '.')
     self.assertContainsSubset(
