@@ -169,7 +169,9 @@ class InterfaceTest(parameterized.TestCase):
 
   def test_every_form_is_named(self):
     for method in dispatch.METHODS:
-      self.assertIn(f"'{method}'", tconv.conv.__doc__)
+      for function in (
+          tconv.conv, tconv.conv_transpose, tconv.conv_kernel_grad):
+        self.assertIn(f"'{method}'", function.__doc__)
 
   def test_docstrings_refer_to_nothing_outside(self):
     for function in FUNCTIONS:
