@@ -14,6 +14,7 @@ from absl.testing import parameterized
 import tconv
 from tconv import dialects
 from tconv import dispatch
+from tconv import forms
 from tconv import initializers
 from tconv import spectrum
 
@@ -172,6 +173,26 @@ class InterfaceTest(parameterized.TestCase):
       for function in (
           tconv.conv, tconv.conv_transpose, tconv.conv_kernel_grad):
         self.assertIn(f"'{method}'", function.__doc__)
+
+  @parameterized.parameters(*dispatch.FORMS.items())
+  def test_forms_keep_their_contract(self, name, form):
+    operations = {'conv_transpose': 'y kernel', 'conv': 'x kernel',
+                  'conv_kernel_grad': 'x y'}
+    self.assertTrue(hasattr(form, 'conv_transpose'))
+    self.assertIn(f'`{name}`', forms.__doc__)
+    for operation, arrays in operations.items():
+      if not hasattr(form, operation):
+        continue
+      self.assertIn(f'{operation}({arrays.replace(" ", ", ")}, ', forms.__doc__)
+      parameters = inspect.signature(getattr(form, operation)).parameters
+      options = [p.name for p in parameters.values()
+                 if p.kind is p.KEYWORD_ONLY]
+      self.assertEqual([n for n in parameters if n not in options],
+                       [*arrays.split(), 'geometry'])
+      self.assertContainsSubset(
+          {'precision', 'preferred_element_type'}, options)
+      for option in options:
+        self.assertIn(f'  {option}: ', forms.__doc__ + form.__doc__)
 
   def test_docstrings_refer_to_nothing_outside(self):
     for function in FUNCTIONS:
