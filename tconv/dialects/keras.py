@@ -61,7 +61,7 @@ def keras_conv_transpose(
     [N, *fine, O] array, or [N, O, *fine] with channels first.
 
   Raises:
-    ValueError: an argument is illegal; the message names it.
+    ValueError: an argument is invalid; the message names it.
   """
   inputs = common.checked('inputs', inputs, {3, 4, 5})
   kernel = common.checked('kernel', kernel, {3, 4, 5}, like=inputs)
@@ -100,7 +100,7 @@ def kernel_from_keras(kernel: jax.Array) -> jax.Array:
     [*K, O, I] kernel, as `tconv.conv_transpose` takes it.
 
   Raises:
-    ValueError: `kernel` is no array, or has an illegal rank or dtype.
+    ValueError: `kernel` is not an array, or has an invalid rank or dtype.
   """
   return common.checked('kernel', kernel, {3, 4, 5})
 
@@ -116,7 +116,7 @@ def kernel_to_keras(kernel: jax.Array) -> jax.Array:
     [*K, O, I] kernel of a transposed convolution from I to O channels.
 
   Raises:
-    ValueError: `kernel` is no array, or has an illegal rank or dtype.
+    ValueError: `kernel` is not an array, or has an invalid rank or dtype.
   """
   return common.checked('kernel', kernel, {3, 4, 5})
 

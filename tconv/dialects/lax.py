@@ -60,7 +60,7 @@ def lax_conv_transpose(
     [N, *fine, O] array, in the layout of `dimension_numbers`.
 
   Raises:
-    ValueError: an argument is illegal; the message names it.
+    ValueError: an argument is invalid; the message names it.
   """
   lhs = common.checked('lhs', lhs, arguments.RANKS)
   rhs = common.checked('rhs', rhs, arguments.RANKS, like=lhs)
@@ -112,7 +112,7 @@ def kernel_from_flax(kernel: jax.Array, transpose_kernel: bool = False, *,
     turned around.
 
   Raises:
-    ValueError: an argument is illegal; the message names it.
+    ValueError: an argument is invalid; the message names it.
   """
   kernel = common.checked('kernel', kernel, {2, 3, 4, 5})
   arguments.check_groups(feature_group_count, 'kernel', kernel.shape[-1])
@@ -138,7 +138,7 @@ def kernel_to_flax(kernel: jax.Array, transpose_kernel: bool = False, *,
     with `transpose_kernel`.
 
   Raises:
-    ValueError: an argument is illegal; the message names it.
+    ValueError: an argument is invalid; the message names it.
   """
   # To swap the channels and turn the taps around twice changes nothing.
   return kernel_from_flax(kernel, transpose_kernel,

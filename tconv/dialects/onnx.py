@@ -85,7 +85,7 @@ def onnx_conv_transpose(
     [N, M, *fine] array.
 
   Raises:
-    ValueError: an argument is illegal; the message names it.
+    ValueError: an argument is invalid; the message names it.
   """
   X = common.checked('X', X, {3, 4, 5})
   W = common.checked('W', W, {3, 4, 5}, like=X)
@@ -152,7 +152,7 @@ def kernel_from_onnx(weight: jax.Array) -> jax.Array:
     [*K, M / group, C] kernel, as `tconv.conv_transpose` takes it.
 
   Raises:
-    ValueError: `weight` is no array, or has an illegal rank or dtype.
+    ValueError: `weight` is not an array, or has an invalid rank or dtype.
   """
   return common.channels_first_kernel(weight)
 
@@ -170,7 +170,7 @@ def kernel_to_onnx(kernel: jax.Array) -> jax.Array:
     [C, M / group, *K] weight.
 
   Raises:
-    ValueError: `kernel` is no array, or has an illegal rank or dtype.
+    ValueError: `kernel` is not an array, or has an invalid rank or dtype.
   """
   return common.channels_first_weight(kernel)
 

@@ -58,7 +58,7 @@ def torch_conv_transpose(
     [N, O, *fine] array, or [O, *fine].
 
   Raises:
-    ValueError: an argument is illegal; the message names it.
+    ValueError: an argument is invalid; the message names it.
   """
   weight = common.checked('weight', weight, {3, 4, 5})
   input = common.checked('input', input, {weight.ndim - 1, weight.ndim},
@@ -107,7 +107,7 @@ def kernel_from_torch(weight: jax.Array) -> jax.Array:
     [*K, O / groups, I] kernel, as `tconv.conv_transpose` takes it.
 
   Raises:
-    ValueError: `weight` is no array, or has an illegal rank or dtype.
+    ValueError: `weight` is not an array, or has an invalid rank or dtype.
   """
   return common.channels_first_kernel(weight)
 
@@ -126,7 +126,7 @@ def kernel_to_torch(kernel: jax.Array) -> jax.Array:
     tensor.
 
   Raises:
-    ValueError: `kernel` is no array, or has an illegal rank or dtype.
+    ValueError: `kernel` is not an array, or has an invalid rank or dtype.
   """
   return common.channels_first_weight(kernel)
 
