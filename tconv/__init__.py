@@ -113,7 +113,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> _types.ModuleType:
-  """Imports the layers when they are asked for: Flax takes a second or two."""
+  """Imports the layers on first use: importing Flax takes a second or two."""
   if name in _LAYERS:
     return _importlib.import_module(f'tconv.{name}')
   raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

@@ -110,7 +110,7 @@ class ConvTranspose(nnx.ConvTranspose):
         in_features, out_features, kernel_size, strides, padding=padding,
         kernel_dilation=kernel_dilation, use_bias=use_bias, mask=mask,
         dtype=dtype, param_dtype=param_dtype, precision=precision,
-        # Flax has no groups here, and would ask for the kernel without them.
+        # Flax has no groups here, and would ask for a kernel without groups.
         kernel_init=lambda key, _, dtype: kernel_init(key, shape, dtype),
         bias_init=bias_init, transpose_kernel=transpose_kernel,
         promote_dtype=promote_dtype,

@@ -119,7 +119,7 @@ def phase_nonuniformity(kernel: jax.Array, strides: int | Sequence[int],
     ValueError: an argument is invalid.
   """
   kernel = _checked(kernel)
-  wide = _wide(kernel.dtype)  # Squares fit into it.
+  wide = _wide(kernel.dtype)  # Wide enough for squares.
   gains = phase_gains(
       kernel.astype(wide), strides, kernel_dilation=kernel_dilation)
   if means is not None:

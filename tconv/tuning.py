@@ -101,7 +101,7 @@ def tune(function: Callable[..., Any], *args: Any,
 
 def _record(contraction: Contraction) -> Recording:
   """Measures a contraction, chooses a form, and stores the choice."""
-  backend = jax.default_backend()  # 'gpu' stands for two platforms of one rule.
+  backend = jax.default_backend()  # 'gpu' is cuda or rocm, with one rule.
   rule = dispatch.choose(
       contraction.operation, contraction.geometry.trimmed()[0],
       contraction.shapes, {'gpu': 'cuda'}.get(backend, backend))

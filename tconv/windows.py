@@ -261,7 +261,7 @@ def sharded(fn: Callable[..., jax.Array], spec: PartitionSpec, halo: Ints, *,
     def local(part, args):
       window = part
       for axis, name, reach, _ in shared:
-        window = _with_neighbours(window, axis, name, reach)
+        window = _with_neighbors(window, axis, name, reach)
       result = fn(window, *args)
       for axis, name, reach, scale in shared:
         if result.shape[axis] != scale * window.shape[axis]:
@@ -285,7 +285,7 @@ def sharded(fn: Callable[..., jax.Array], spec: PartitionSpec, halo: Ints, *,
   return apply
 
 
-def _with_neighbours(part: jax.Array, axis: int, name: Any,
+def _with_neighbors(part: jax.Array, axis: int, name: Any,
                      halo: int) -> jax.Array:
   """Makes the window of a device from its part and those of its neighbors."""
   number, size = lax.axis_size(name), part.shape[axis]

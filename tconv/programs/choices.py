@@ -77,23 +77,23 @@ def choose(lhs: Any, rhs: Any, out: Any, params: dict[str, Any], context: Any,
     read = _read(lhs, rhs, out, tuple(params.items()))
   except mapping.NotMappable as error:
     return Choice('unknown', transposed, reason=str(error))
-  backend = jax.default_backend()  # 'gpu' stands for two platforms of one rule.
+  backend = jax.default_backend()  # 'gpu' is cuda or rocm, with one rule.
   form = dispatch.choose(read.operation, read.geometry.trimmed()[0],
                          read.shapes, {'gpu': 'cuda'}.get(backend, backend))
   left = functools.partial(Choice, read.role, transposed)
   # The program has that form already. On a TPU, zeros cost nothing.
   if form in (('lax',) if transposed and backend != 'tpu' else _PLAIN):
-    return left(reason='as fast as it is')
+    return left(reason='already fast')
   if (transposed and read.operation == 'conv_kernel_grad'
       and math.prod(read.geometry.kernel_size)
       >= math.prod(read.geometry.fine_size)):
     # A kernel gradient by its parameters only; it would have too many taps.
-    return left(reason='window strides and inserted zeros at once')
+    return left(reason='window strides and inserted zeros together')
   if not transposed and not everything:
-    return left(reason=f"ordinary; which='all' takes {form}")
+    return left(reason=f"ordinary; which='all' uses {form}")
   call = jaxprs.call(read.apply, (lhs, rhs), out, context)
   if call is None:
-    return left(reason='explicit sharding beyond the batch')
+    return left(reason='explicit sharding of an axis other than the batch')
   return left(form=form, call=call)
 
 

@@ -11,7 +11,7 @@ from tconv.programs import choices
 from tconv.programs import jaxprs
 
 _OWN = 'of tconv'
-_FINE = ('', _OWN, 'as fast as it is')
+_FINE = ('', _OWN, 'already fast')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Explanation(tuple[Entry, ...]):
     return tuple(e for e in self if e.transposed and e.reason not in _FINE)
 
   def __str__(self):
-    rows = [('source', 'role', 'shapes', 'replaced by', 'left, because')]
+    rows = [('source', 'role', 'shapes', 'replaced by', 'reason if left')]
     rows += [(e.source, e.role, e.shapes, e.form, e.reason) for e in self]
     widths = [max(map(len, column)) for column in zip(*rows)]
     own = sum(e.reason == _OWN for e in self)

@@ -286,7 +286,7 @@ class Rewriter:
       arrays = [a for a in args if not is_zero(a)]
       program = self.program(jax.make_jaxpr(of_arrays)(*arrays))
       made = iter(evaluate(program, arrays))
-      returned, tree = results  # A list, or in newer releases a list and more.
+      returned, tree = results  # Newer releases return more than a list.
       return jax.tree.unflatten(
           tree, [r if is_zero(r) else next(made) for r in returned])
 

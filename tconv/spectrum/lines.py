@@ -59,7 +59,7 @@ def grid_level(x: jax.Array, period: int | Sequence[int], *,
   power = spectrum.real**2 + spectrum.imag**2  # Smooth at zero, unlike abs.
   size = x.shape[1:-1]
   grid = _grid_bins(size, period, exclude)
-  near = [_neighbours(g, size, period, _FARTHEST) for g in grid]
+  near = [_neighbors(g, size, period, _FARTHEST) for g in grid]
   weights = np.concatenate([np.full(len(b), 1 / len(b)) for b in near])
   weights = jnp.asarray(weights, x.dtype)[None, :, None]
   lines = power[:, _flat(grid, size)].sum(1)
@@ -117,9 +117,9 @@ def grid_test(x: jax.Array, period: int | Sequence[int], *,
   # The grid is a lattice, so every line has the same number of neighbors.
   reach = next(
       (r for r in range(_FARTHEST, max(size) // 2)
-       if len(_neighbours(grid[0], size, period, r)) + 1
+       if len(_neighbors(grid[0], size, period, r)) + 1
        >= _NEEDED * len(grid)), max(*size, 2 * _FARTHEST) // 2)
-  near = [_neighbours(g, size, period, reach) for g in grid]
+  near = [_neighbors(g, size, period, reach) for g in grid]
   near = [np.unique(np.minimum(bins, mirrored[bins])) for bins in near]
   widest = max(map(len, near))
   lines = _flat(grid, size)
@@ -174,7 +174,7 @@ def _grid_bins(size, period, exclude):
   return kept * (np.array(size) // period)
 
 
-def _neighbours(g, size, period, reach):
+def _neighbors(g, size, period, reach):
   """Flat indices of bins up to `reach` from g and at least 2 from grid bins."""
   steps = [np.arange(-reach, reach + 1)] * len(size)
   near = (g + np.stack(np.meshgrid(*steps), -1).reshape(-1, len(size))) % size
