@@ -83,7 +83,7 @@ class Geometry:
     """Moves unusual padding out of the operation and into the fine grid.
 
     Negative padding crops the fine grid, and padding of k_eff or more adds
-    zeros to it. Most forms need neither.
+    zeros to it. Forms support neither (`tconv.forms`).
 
     Returns:
       A geometry with int padding, 0 <= low, high < k_eff on every axis, and
