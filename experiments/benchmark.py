@@ -39,7 +39,7 @@ from experiments.timing import layers as layers_lib
 from experiments.timing import measure
 from experiments.timing import peers as peers_lib
 from experiments.timing import tables
-from tconv import recordings
+from tconv import tuning_cache
 
 _PACKAGES = ('python', 'jax', 'jaxlib', 'flax', 'numpy', 'torch', 'onnxruntime')
 
@@ -65,8 +65,8 @@ def run(config: ml_collections.ConfigDict, console: rich.console.Console, *,
   device = jax.devices()[0]
   results = {
       'command': command, 'device': f'{device.platform} ({device.device_kind})',
-      'processor': recordings.processor().strip(),
-      'threads': recordings.cores(),
+      'processor': tuning_cache.processor().strip(),
+      'threads': tuning_cache.cores(),
       'versions': commands.versions(
           *(name for name in _PACKAGES if name not in skipped)),
       'skipped': skipped, 'layers': {}, 'series': {}}
