@@ -8,7 +8,7 @@ images (chelsea, flower, gravel), are:
 
     upsampler                    PSNR, dB   grid level at period 2, dB
     ground truth                            -0.5
-    bicubic                      31.61     -28.9
+    bicubic                      31.61     -28.7
     transposed k4                32.65      12.2
     transposed k4 equal phases   32.66     -12.4
     transposed k4 repaired       32.29     -15.5
