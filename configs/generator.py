@@ -25,7 +25,7 @@ import ml_collections
 
 
 def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
-  """Settings of the study `experiments/studies/generator.py`.
+  """Settings of the study `experiments/studies/generator/`.
 
   Args:
     variant: None; 'patches' for color patches of photographs; or 'smoke' for a

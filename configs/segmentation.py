@@ -24,7 +24,7 @@ import ml_collections
 
 
 def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
-  """Settings of the study `experiments/studies/segmentation.py`.
+  """Settings of the study `experiments/studies/segmentation/`.
 
   Args:
     variant: None; or 'smoke' for a few small steps.

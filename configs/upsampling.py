@@ -27,7 +27,7 @@ import ml_collections
 
 
 def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
-  """Settings of the study `experiments/studies/upsampling.py`.
+  """Settings of the study `experiments/studies/upsampling/`.
 
   Args:
     variant: None; 'full' for three seeds and three scales; or 'smoke' for a

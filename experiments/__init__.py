@@ -1,1 +1,1 @@
-"""What tconv is for, shown by training: run from a checkout, not installed."""
+"""Studies and benchmarks of tconv, to be run from a checkout."""

@@ -1,7 +1,7 @@
-"""Metrics of checkerboards in images, in kernels, and against ground truth.
+"""Metrics that experiments share: of images, of kernels, against the truth.
 
-Images are [N, H, W, C] arrays of floats in
-[0, 1], and amplitudes are in 8-bit levels, of which [0, 1] has 255.
+Images are [N, H, W, C] arrays of floats in [0, 1]. Amplitudes are in 8-bit
+levels, 1/255 of that range.
 """
 
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The ways to enlarge an image that experiments compare, by name.
+"""The upsamplers that studies compare, in a registry by name.
 
 Every upsampler is an entry of `REGISTRY`. To add one, write a class with the
 methods of `Upsampler` and register it.

@@ -73,7 +73,7 @@ def accelerate(fn: Callable[..., Any], *, which: str = 'transposed'
 
 def explain(fn: Callable[..., Any], *args: Any, strict: bool = False,
             **kwargs: Any) -> explanation.Explanation:
-  """Lists the convolutions of a function that `accelerate` would replace.
+  """Lists all convolutions of a function: replaced by `accelerate` or left.
 
   The function is traced, not run. The list includes convolutions of this
   library, such as those that `accelerate` has put there. Rules of custom

@@ -98,7 +98,7 @@ def _choose_gpu(operation: str, geometry: Geometry, shapes: tuple) -> str:
 
 
 def _has_small_image(operation: str, geometry: Geometry) -> bool:
-  """Whether XLA would exchange the image and the kernel of an operation."""
+  """Whether XLA would swap image and kernel, because the image is smaller."""
   axes = list(zip(geometry.kernel_size, geometry.coarse_size, geometry.strides,
                   geometry.padding))
   if not all(isinstance(c, int) for _, c, _, _ in axes):
@@ -112,7 +112,7 @@ def _has_small_image(operation: str, geometry: Geometry) -> bool:
 
 
 def _border_waste(geometry: Geometry) -> float:
-  """Ratio of all multiply-adds of `polyphase` to those not with zeros."""
+  """Ratio of all multiply-adds of `polyphase` to the useful ones."""
   return math.prod(
       (-(-(lo + f) // s) - lo // s) * -(-k // s) * s / (c * k)
       for k, c, s, f, (lo, _) in zip(

@@ -98,7 +98,7 @@ class ConvTranspose(nn.ConvTranspose):
   @nn.nowrap
   def fold(self, variables: Mapping[str, Any]
            ) -> tuple['ConvTranspose', dict[str, Any]]:
-    """Makes the equalized kernel the parameter, and turns `equal_phases` off.
+    """Returns a layer without `equal_phases`, and its equalized variables.
 
       layer, variables = layer.fold(variables)
 
@@ -124,7 +124,7 @@ class ConvTranspose(nn.ConvTranspose):
 
 
 class _Upsampler(nn.Module):
-  """Base of layers that convolve, and enlarge the image without a kernel."""
+  """Base of `ResizeConv` and `SubPixelConv`, which enlarge without weights."""
 
   features: int
   kernel_size: int | Sequence[int]

@@ -156,7 +156,7 @@ class ConvTranspose(nnx.ConvTranspose):
 
 
 class _Upsampler(nnx.Module):
-  """Base of layers that convolve, and enlarge the image without a kernel."""
+  """Base of `ResizeConv` and `SubPixelConv`, which enlarge without weights."""
 
   def __init__(
       self,

@@ -109,7 +109,7 @@ def upsample(inputs: jax.Array, scale: int | Sequence[int], *,
 
 def _upsample_axis(x: jax.Array, axis: int, scale: int,
                    method: str) -> jax.Array:
-  """Transposed convolution along one axis, divided by that of ones."""
+  """Enlarges one axis; at the border, weights are scaled to a sum of one."""
   if method == 'nearest':  # A cheaper way to the same result.
     return jnp.repeat(x, scale, axis)
   taps = jnp.asarray(interpolation_kernel((scale,), method=method), x.dtype)

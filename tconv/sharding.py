@@ -1,4 +1,8 @@
-"""Explicit sharding: results keep that of the batch; XLA decides the rest."""
+"""Support for explicit sharding.
+
+Results keep the sharding of their batch axis. XLA decides how everything inside
+an operation is sharded.
+"""
 
 from collections.abc import Callable
 from collections.abc import Sequence
@@ -41,7 +45,7 @@ def automatic(function: Callable[..., _Result], spec: Sequence,
 
 def keeping_batch(function: Callable[..., _Result]) -> (
     Callable[..., _Result]):
-  """Decorates a function whose results keep the sharding of the batch only.
+  """Makes results of a function keep the sharding of the batch axis only.
 
   Args:
     function: function from an [N, ...] array and further arguments to [N, ...]

@@ -1,7 +1,8 @@
 """The cache of `tconv.tune`: the fastest form of each contraction.
 
 A *contraction* is an operation with its shapes, dtypes and geometry. A
-*recording* says which form computed it fastest. Each is kept as a JSON file:
+*recording* has the time of each form, and the form that was chosen: the
+fastest, or that of the rule if the gain is small. Each is kept as a JSON file:
 
     $XDG_CACHE_HOME/tconv/<device>-jaxlib-<version>/<operation>-<hash>.json
 
@@ -217,7 +218,7 @@ def _device() -> str:
 
 
 def processor() -> str:
-  """The name of the processor, if Linux provides it."""
+  """The name of the processor, by Linux if possible, otherwise by Python."""
   try:
     lines = pathlib.Path('/proc/cpuinfo').read_text()
   except OSError:

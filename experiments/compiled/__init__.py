@@ -1,1 +1,1 @@
-"""Programs compiled for absent devices, and what they ask of them."""
+"""Compiles for GPUs and TPUs that are not here, and analyzes the programs."""

@@ -156,7 +156,7 @@ def _products(computation, instruction) -> int:
 
 
 def _of_convolution(target, instruction, operands) -> int:
-  """Counts one for each tap and coarse position, in any direction."""
+  """Counts the multiply-adds of a convolution or a gradient of one."""
   (lhs, kernel, *_), result = operands, instruction.results[0]
   labels = re.search(r'\w+_(\w+)->\w+', instruction.attribute('dim_labels'))
   if target.endswith('convBackwardInput'):

@@ -81,7 +81,7 @@ class Instruction:
 
   @functools.cached_property
   def callees(self) -> tuple[str, ...]:
-    """Names of computations that it runs, but not for each element."""
+    """Names of computations that it calls, except those applied to elements."""
     found = []
     for name in ('calls', 'body', 'branch_computations', 'true_computation',
                  'false_computation', 'called_computations'):

@@ -14,7 +14,7 @@ FLOPS, BYTES = 1.05, 1.1  # On a TPU, relative to lax.
 
 
 def useful(layer: layers.Layer, kind: str) -> int:
-  """Counts the multiply-adds without inserted zeros; training has thrice."""
+  """Counts the useful multiply-adds; training has three times as many."""
   return layer.multiply_adds * {'forward': 1, 'training': 3}[kind]
 
 

@@ -1,4 +1,4 @@
-"""Batches of data in memory, by grain."""
+"""Makes batches of arrays in memory, with the library grain."""
 
 from collections.abc import Iterator
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Checkpoints of a training, and the newest one that is intact."""
+"""Saves checkpoints, and finds the newest one that is not damaged."""
 
 import collections
 import contextlib

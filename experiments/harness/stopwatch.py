@@ -104,5 +104,5 @@ def median(times: Sequence[float]) -> float:
 
 
 def geometric_mean(values: Iterable[float]) -> float:
-  """The mean of ratios by which 2 and 1/2 cancel."""
+  """The geometric mean: ratios of 2 and 1/2 cancel out."""
   return math.exp(np.mean([math.log(value) for value in values]))

@@ -1,9 +1,9 @@
 """What a study must provide, and how a study is run.
 
 A study compares networks. It says which ones (`trials`), measures each of them
-(`examine`), and turns all measurements into a page (`page`). Training, resuming
-after an interruption, files, the choice of the process that writes, and the
-order of all that are the same for every study and are done here.
+(`examine`), and turns all measurements into a page (`page`). All else is
+the same for every study and is done here: training, resuming after an
+interruption, writing files by one process only, and the order of these steps.
 """
 
 import abc
@@ -136,7 +136,7 @@ class Study(abc.ABC):
     """
 
   def timings(self) -> Sequence[Row]:
-    """Measures times. They differ from run to run, and are no results.
+    """Measures times, which differ from run to run, so they are not results.
 
     Returns:
       Rows of `timings.json`.

@@ -1,4 +1,4 @@
-"""Each of the three operations computed by each form, to test `dispatch.py`."""
+"""Compiles each operation in each form, to check the rule of `dispatch`."""
 
 from collections.abc import Callable
 import functools

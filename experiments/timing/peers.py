@@ -1,4 +1,4 @@
-"""Available baselines, and reasons for skipped ones."""
+"""Finds the libraries to compare with, and says why others are skipped."""
 
 from collections.abc import Callable
 import functools

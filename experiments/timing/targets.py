@@ -62,7 +62,7 @@ def first_call(entry: Entry, kind: str) -> float:
 
 
 def patches(entry: Entry, peer: str = 'tconv') -> float:
-  """Returns memory beyond the arrays, forward, over that of all patches."""
+  """Returns the forward pass's temporary memory over that of all patches."""
   return entry['temporary_bytes']['forward'][peer] / entry['patches_bytes']
 
 

@@ -15,7 +15,7 @@ _OPSET, _IR_VERSION = 11, 8
 
 
 def builders(threads: int) -> dict[str, Callable[..., calls.Call]]:
-  """Returns the peer by name: a function from layer, arrays and kind to a call.
+  """Returns a dict of one peer, 'onnxruntime', and the function that builds it.
 
   Raises:
     ImportError: JAX computes on a GPU.

@@ -1,8 +1,8 @@
 """A loop over blocks of rows, which keeps a buffer of patches small.
 
 A row is everything at one position of the first spatial axis, for all images of
-the batch. Arrays are split into rows and not into images for two reasons: the
-batch may be sharded over devices, and rows share no computation.
+the batch. Arrays are split into rows and not into images, because the batch
+may be sharded over devices. Nothing is computed twice where blocks overlap.
 """
 
 from collections.abc import Callable

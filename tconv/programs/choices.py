@@ -1,4 +1,4 @@
-"""The decision which convolutions of a program are replaced, and why not."""
+"""Decides which convolutions to replace, and why to leave the others."""
 
 import dataclasses
 import functools

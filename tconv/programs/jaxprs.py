@@ -38,7 +38,7 @@ Rule = Callable[[Any, Mapping[Any, Any]], Any]
 
 
 def is_array(value: Any) -> bool:
-  """Whether a leaf of the arguments is abstract in a program."""
+  """Whether a leaf of a pytree is an array, which tracing makes abstract."""
   return isinstance(value, (jax.Array, np.ndarray))
 
 
@@ -117,7 +117,10 @@ def evaluate(program: Any, arrays: list[jax.Array]) -> list[jax.Array]:
 
 
 def walk(program: Any) -> Iterator[tuple[Any, Mapping[Any, Any]]]:
-  """Yields the equations of all programs in a program, and pads by variable."""
+  """Yields all equations of a program, also of programs inside it.
+
+  Each comes with the `lax.pad` equations beside it, by their output variable.
+  """
   pads = _pads(program)
   for eqn in program.eqns:
     yield eqn, pads
@@ -322,7 +325,7 @@ _ours = threading.local()  # Whether a thread lowers a primitive of tconv.
 
 @contextlib.contextmanager
 def lowering(choose: Callable[..., Any]) -> Iterator[None]:
-  """Lowers convolutions with other equations inside a block.
+  """Replaces convolutions when JAX lowers them inside a `with` block.
 
   Traces and compiled programs from outside the block are not used inside it,
   and vice versa.
@@ -339,7 +342,7 @@ def lowering(choose: Callable[..., Any]) -> Iterator[None]:
 
 @functools.cache
 def _change_lowering() -> None:
-  """Makes JAX's lowering rules check whether they are inside a block."""
+  """Changes JAX's lowering rules, once, to obey a `lowering` block."""
 
   def asking(rule):
     def lower(ctx, *operands, **params):

@@ -13,13 +13,13 @@ The trilinear sum relates a fine position f, a tap and a coarse position i by
 So there are four ways to identify lax's three arrays with x (f), w (tap) and
 y (i). Each needs one of lax's numbers to be 1 on every axis:
 
-| role            | needs  | f, tap, i       | stride, dilation, low        |
+| role               | needs  | f, tap, i       | stride, dilation, low     |
 |---|---|---|---|
-| conv            | ld = 1 | j, k, t         | ws, rd, lo                   |
-| conv_transpose  | ws = 1 | t, K - 1 - k, j | ld, rd, (K - 1) * rd - lo    |
-| kernel gradient |        |                 |                              |
-| of the latter   | rd = 1 | k, T - 1 - t, j | ld, ws, (T - 1) * ws - lo    |
-| of the former   | ld = 1 | j, t, k         | rd, ws, lo                   |
+| conv               | ld = 1 | j, k, t         | ws, rd, lo                |
+| conv_transpose     | ws = 1 | t, K - 1 - k, j | ld, rd, (K - 1) * rd - lo |
+| kernel gradient of |        |                 |                           |
+| - conv_transpose   | rd = 1 | k, T - 1 - t, j | ld, ws, (T - 1) * ws - lo |
+| - conv             | ld = 1 | j, t, k         | rd, ws, lo                |
 
 The last two are gradients with respect to the kernel. Their parameters can be
 those of the first two; the sizes decide. A kernel gradient's result, which is a

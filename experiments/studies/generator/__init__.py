@@ -92,7 +92,7 @@ class Study(study.Study):
     return trial.subject(trained)
 
   def _judging(self) -> study.Trial:
-    """Trains the classifier, if there are classes, and scores real images."""
+    """The trial that scores real images; it trains the classifier, if any."""
     key = {'part': 'real images', 'name': None, 'seed': None, 'stage': 'real'}
     if not self._data.classes:
       return study.Trial(key, self._examine_real)
@@ -108,7 +108,7 @@ class Study(study.Study):
         self._batches(seed, num_steps), num_steps))
 
   def _contest(self, stages: tuple[str, ...], seed: int) -> study.Trial:
-    """Trains a generator against a discriminator."""
+    """The trial that trains a generator against a discriminator."""
     *networks, step, state = self._opponents(stages, seed)
     name = model.stack_name(stages)
     return study.Trial(

@@ -48,8 +48,8 @@ def table(results: Results, stacks: Stacks) -> Table:
   claims = [
       *_lines(results, 'Untrained stacks of transposed convolutions show lines '
               'at period 2.', transposed, 'untrained', {2: True}),
-      *_lines(results, 'They show lines at period 4 only.', transposed,
-              'untrained', {4: True}),
+      *_lines(results, 'They also show lines of period 4, besides those of '
+              'period 2.', transposed, 'untrained', {4: True}),
       *_lines(results, 'A resize convolution after transposed ones shows their '
               'lines at period 4 only, and none at period 2.', mixed,
               'untrained', {2: False, 4: True}),
@@ -72,7 +72,7 @@ def _claim(text, seen, holds) -> list[Claim]:
 
 
 def _lines(results, text, names, stage, expected):
-  """Lines at some periods, and none at others."""
+  """A claim that there are lines at the periods that `expected` says."""
   seen, holds = [], True
   for name in names:
     levels = {period: tables.mean(results, 'generator', name, stage,

@@ -42,7 +42,7 @@ def _difference(text: str, values: np.ndarray) -> Claim:
 
 
 def _skips(results: Results) -> Iterator[Claim]:
-  """Each skip connection improves the masks."""
+  """Claims that each skip connection improves the masks."""
   heads = [h for h in model.HEADS if h in results.distinct('head')]
   for decoder in results.distinct('decoder'):
     for coarse, fine in zip(heads, heads[1:]):
@@ -53,24 +53,24 @@ def _skips(results: Results) -> Iterator[Claim]:
 
 
 def _learning(results: Results) -> Iterator[Claim]:
-  """A learned decoder is at least as good as bilinear interpolation."""
+  """Claims that a learned decoder is better than bilinear interpolation."""
   decoders = results.distinct('decoder')
   if 'learned' not in decoders:
     return
   for head in results.distinct('head'):
     learned = _values(results, head, 'learned', 'iou')
     yield _difference(
-        f'head {head}: learned is at least as good as bilinear resize of the '
+        f'head {head}: learned is better than bilinear resize of the '
         'same coarse scores',
         learned - _values(results, head, 'learned', 'resized_iou'))
     if _BASELINE in decoders:
       yield _difference(
-          f'head {head}: learned is at least as good as a network trained with '
+          f'head {head}: learned is better than a network trained with '
           f'{_BASELINE}', learned - _values(results, head, _BASELINE, 'iou'))
 
 
 def _grids(results: Results) -> Iterator[Claim]:
-  """Only a decoder that is learned without equal phases can leave a grid."""
+  """Claims that only the decoder 'learned' can leave a grid, and does."""
   heads, decoders = results.distinct('head'), results.distinct('decoder')
   for decoder in decoders:
     stages = (('untrained', 'trained') if decoder != 'learned'
