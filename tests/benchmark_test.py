@@ -23,7 +23,7 @@ from experiments.timing import costs
 from experiments.timing import measure
 from experiments.timing import peers
 from tconv import recordings
-from tests.timing_entries import entry
+from tests.timing.entries import entry
 
 TINY = ('tiny', 'a paper', 2, (3, 4), 5, 3, 4, 2, 1)
 GROUPED = ('grouped', 'another', 1, (4,), 4, 4, 3, 2, 0, 1, 1, 2)

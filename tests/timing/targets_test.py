@@ -4,8 +4,8 @@ from absl.testing import absltest
 from absl.testing import parameterized
 
 from experiments.timing import targets
-from tests.timing_entries import entry
-from tests.timing_entries import results
+from tests.timing.entries import entry
+from tests.timing.entries import results
 
 (BEST, LAX, LAX_EACH, TRAINING_LAX, TRAINING_TORCH, MATMUL, STRIDE, SIZE, FIRST,
  FIRST_TRAINING, PATCHES, LARGEST) = range(12)
