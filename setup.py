@@ -9,20 +9,21 @@ ROOT = pathlib.Path(__file__).parent
 
 # The examples, studies and benchmarks: `make run`, `make bench`.
 EXPERIMENTS = [
-    'grain', 'imagecodecs', 'jinja2', 'matplotlib', 'ml_collections', 'mlxtend',
-    'orbax-checkpoint', 'pillow', 'rich', 'scikit-image', 'scikit-learn',
-    'tensorboardX', 'tifffile',
+    'absl-py', 'grain', 'imagecodecs', 'jinja2', 'matplotlib', 'ml_collections',
+    'mlxtend', 'optax', 'orbax-checkpoint', 'pillow', 'rich', 'scikit-image',
+    'scikit-learn', 'tensorboardX', 'tifffile',
 ]
-# What is compared with, beside lax and flax. The tests do without torch, which
-# is large: they have vectors of it.
+# Further baselines of the benchmark, beside lax and flax. The tests do without
+# torch, which is large: they keep arrays that it computed.
 PEERS = ['onnx', 'onnxruntime', 'torch']
 TEST = [
     *EXPERIMENTS, 'chex', 'flatbuffers', 'hypothesis', 'keras', 'onnx',
     'onnxruntime', 'playwright', 'pytest', 'pytest-xdist', 'safetensors',
+    'setuptools>=77',
 ]
-# What compiles for devices that are not here, beside the compilers themselves:
-# `make codegen` installs those of jax's version.
-CODEGEN = ['jinja2', 'ml_collections', 'pytest', 'rich']
+# What compiling for an absent GPU or TPU needs beside the compilers, which
+# `make codegen` installs in the versions that match jax.
+CODEGEN = ['absl-py', 'jinja2', 'ml_collections', 'pytest', 'rich']
 DEV = [*TEST, 'pyrefly', 'ruff']
 
 setuptools.setup(
@@ -33,10 +34,30 @@ setuptools.setup(
     description='Transposed convolution for JAX',
     long_description=(ROOT / 'README.md').read_text(encoding='utf-8'),
     long_description_content_type='text/markdown',
-    license='Apache-2.0',
+    license_expression='Apache-2.0',
+    author='The tconv authors',
+    keywords=[
+        'checkerboard artifacts', 'convolution', 'deconvolution',
+        'deep learning', 'jax', 'transposed convolution', 'upsampling',
+    ],
+    classifiers=[
+        'Development Status :: 4 - Beta',
+        'Intended Audience :: Developers',
+        'Intended Audience :: Science/Research',
+        'Operating System :: OS Independent',
+        'Programming Language :: Python :: 3',
+        'Programming Language :: Python :: 3 :: Only',
+        'Programming Language :: Python :: 3.11',
+        'Programming Language :: Python :: 3.12',
+        'Programming Language :: Python :: 3.13',
+        'Topic :: Scientific/Engineering :: Artificial Intelligence',
+        'Topic :: Scientific/Engineering :: Image Processing',
+        'Typing :: Typed',
+    ],
     packages=setuptools.find_packages(include=['tconv', 'tconv.*']),
+    package_data={'tconv': ['py.typed']},
     python_requires='>=3.11',
-    install_requires=['absl-py', 'flax', 'jax>=0.10', 'optax'],
+    install_requires=['flax', 'jax>=0.10.2', 'numpy'],
     extras_require={
         'experiments': EXPERIMENTS, 'peers': PEERS, 'test': TEST, 'dev': DEV,
         'codegen': CODEGEN},

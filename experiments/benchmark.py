@@ -41,7 +41,7 @@ from experiments.timing import layers as layers_lib
 from experiments.timing import measure
 from experiments.timing import peers as peers_lib
 from experiments.timing import tables
-from tconv import recordings
+from tconv import tuning_cache
 
 _PACKAGES = ('jax', 'jaxlib', 'flax', 'numpy', 'torch', 'onnxruntime')
 
@@ -78,8 +78,8 @@ def _environment(command: str, skipped: Mapping[str, str]) -> dict[str, Any]:
   device = jax.devices()[0]
   return {
       'command': command, 'device': f'{device.platform} ({device.device_kind})',
-      'processor': recordings.processor().strip(),
-      'threads': recordings.cores(),
+      'processor': tuning_cache.processor().strip(),
+      'threads': tuning_cache.cores(),
       'versions': {'python': platform.python_version(), **{
           name: metadata.version(name) for name in _PACKAGES
           if name not in skipped}},

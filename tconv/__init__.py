@@ -1,43 +1,43 @@
-"""Transposed convolution for JAX: complete, equal to everybody's, fast.
+"""Transposed convolution for JAX, with fast gradients.
 
-Arrays are channels last, [N, *size, C], with zero to three spatial axes, and
-kernels those of the forward convolution, [*K, C / groups, O].
+Arrays are channels last, [N, *size, C], with zero to three spatial axes.
+Kernels are those of the forward convolution, [*K, C / groups, O].
 
 Operations:
   conv: the ordinary strided convolution, C x
-  conv_transpose: the transposed one, C^T y
+  conv_transpose: the transposed convolution, C^T y
   conv_kernel_grad: the gradient with respect to the kernel
-  conv_matrix: C itself, dense or sparse
-  tune: measures which form of an operation is the fastest here
+  conv_matrix: the matrix C, dense or sparse
+  tune: measures which form computes an operation fastest on this device
 
-Models that use other libraries, without a change of their code:
-  accelerate: makes a function compute its transposed convolutions here
-  accelerating: does so for all that is compiled in a block
-  explain: what would be replaced, and what is left and why
+Models of other libraries, unchanged:
+  accelerate: makes a function compute its transposed convolutions by tconv
+  accelerating: does the same for everything that JAX compiles in a block
+  explain: lists what is replaced, what is left, and the reason
 
 Upsampling:
   upsample, interpolation_kernel: nearest, bilinear and bicubic interpolation
   resize_conv, sub_pixel_conv: the two other learned upsamplers
-  depth_to_space, space_to_depth: pixel shuffle, and back
+  depth_to_space, space_to_depth: pixel shuffle and its inverse
   initializers: initial kernels, icnr and bilinear_upsampling
   nnx, linen: layers for Flax
 
-The cause of checkerboards, in the kernel, and cures:
+Checkerboards in the kernel:
   overlap_count, phase_gains, phase_nonuniformity, phase_variance,
-  frequency_response: how the taps fall onto the phases of the stride
+  frequency_response: how the taps are distributed over the phases of the stride
   equivalent_kernel: the kernel of any linear upsampler
   equalize_phases, checkerboard_penalty, zero_order_hold: cures
 
-The symptom, in the image:
-  grid_level, grid_test: whether a pattern stands out, or is chance
+Grid artifacts in the image:
+  grid_level, grid_test: how far a pattern stands out, and its p-value
   phase_means, grid_energy, grid_amplitude, local_grid_energy: its strength
-  grid_share, excess_grid_energy: what it adds to the error
-  radial_spectrum, log_spectral_distance, high_frequency_bias,
-  legacy_radial_profile: spectra by radius
+  grid_share, excess_grid_energy: its part of the error against a reference
+  radial_spectrum, log_spectral_distance, high_frequency_bias: spectra by radius
+  spectrum: module of these measures; also has legacy_radial_profile
 
 Other:
   tiled, sharded: images larger than a device
-  dialects: the transposed convolutions and kernels of torch, onnx, keras, lax
+  dialects: transposed convolutions and kernels of torch, onnx, keras and lax
 """
 
 import importlib as _importlib
@@ -45,6 +45,7 @@ import types as _types
 
 from tconv import dialects
 from tconv import initializers
+from tconv import spectrum
 from tconv.acceleration import accelerate
 from tconv.acceleration import accelerating
 from tconv.acceleration import explain
@@ -74,7 +75,6 @@ from tconv.spectrum import grid_level
 from tconv.spectrum import grid_share
 from tconv.spectrum import grid_test
 from tconv.spectrum import high_frequency_bias
-from tconv.spectrum import legacy_radial_profile
 from tconv.spectrum import local_grid_energy
 from tconv.spectrum import log_spectral_distance
 from tconv.spectrum import phase_means
@@ -89,23 +89,31 @@ _LAYERS = ('linen', 'nnx')
 
 # All but the layers: with them, `from tconv import *` would import Flax.
 __all__ = [
+    # Operations.
     'conv', 'conv_transpose', 'conv_kernel_grad', 'conv_matrix', 'tune',
+    # Models of other libraries.
     'accelerate', 'accelerating', 'explain',
+    # Upsampling.
     'upsample', 'interpolation_kernel', 'resize_conv', 'sub_pixel_conv',
     'depth_to_space', 'space_to_depth', 'initializers',
+    # Checkerboards in the kernel: measures.
     'overlap_count', 'phase_gains', 'phase_nonuniformity', 'phase_variance',
-    'frequency_response', 'equivalent_kernel', 'equalize_phases',
-    'checkerboard_penalty', 'zero_order_hold',
-    'grid_level', 'grid_test', 'phase_means', 'grid_energy',
-    'grid_amplitude', 'local_grid_energy', 'grid_share',
-    'excess_grid_energy', 'radial_spectrum', 'log_spectral_distance',
-    'high_frequency_bias', 'legacy_radial_profile',
-    'tiled', 'sharded', 'dialects',
+    'frequency_response', 'equivalent_kernel',
+    # Checkerboards in the kernel: cures.
+    'equalize_phases', 'checkerboard_penalty', 'zero_order_hold',
+    # Grid artifacts in the image.
+    'grid_level', 'grid_test', 'phase_means', 'grid_energy', 'grid_amplitude',
+    'local_grid_energy', 'grid_share', 'excess_grid_energy', 'radial_spectrum',
+    'log_spectral_distance', 'high_frequency_bias', 'spectrum',
+    # Images larger than a device.
+    'tiled', 'sharded',
+    # The calls and kernels of other libraries.
+    'dialects',
 ]
 
 
 def __getattr__(name: str) -> _types.ModuleType:
-  """Imports the layers when they are asked for: Flax takes a second or two."""
+  """Imports the layers on first use: importing Flax takes a second or two."""
   if name in _LAYERS:
     return _importlib.import_module(f'tconv.{name}')
   raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

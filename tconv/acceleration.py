@@ -1,12 +1,12 @@
-"""Transposed convolutions of other libraries, computed by this one.
+"""`accelerate`, `accelerating` and `explain`: tconv for unchanged models.
 
-A model in Flax, Haiku, Equinox or Keras calls `lax.conv_general_dilated`. In
-the program that JAX traces, each such call is an equation that says all about
-it, and many are one of the three operations of this library. Those are replaced
-here, and the model stays as it is.
+Models in Flax, Haiku, Equinox or Keras call `lax.conv_general_dilated`. In the
+program that JAX traces, each call is one equation. Its parameters tell whether
+it is one of the three operations of this library. If it is, and a faster form
+exists, the equation is replaced. The code of the model does not change.
 
-`tconv.programs` has the parts: what a convolution is, which ones are replaced,
-and how programs are rewritten.
+`tconv.programs` has the parts: it recognizes the operations, decides which ones
+to replace, and rewrites programs.
 """
 
 from collections.abc import Callable
@@ -24,38 +24,39 @@ _WHICH = ('transposed', 'all')
 
 def accelerate(fn: Callable[..., Any], *, which: str = 'transposed'
                ) -> Callable[..., Any]:
-  """Makes a function compute its transposed convolutions by this library.
+  """Makes a function compute its transposed convolutions with this library.
 
   The function may be a model, a loss or a whole training step with its
-  gradients, in any library on JAX. It is traced at each call, as `jax.jit` does
-  at the first, and every convolution of an input with inserted zeros is
-  replaced: transposed convolutions [N, *coarse, O] -> [N, *fine, C] in any
-  layout, their gradients with respect to the kernel, and the gradients of
-  strided ones with respect to the input. It does not matter how deep they are
-  in jit, scan, cond, while, checkpoint, shard_map or custom derivatives. Values
-  stay the same up to rounding; shapes, dtypes and shardings stay the same.
+  gradients, in any library based on JAX. Every convolution whose input has
+  inserted zeros is replaced: transposed convolutions
+  [N, *coarse, O] -> [N, *fine, C] in any layout, their kernel gradients, and
+  the input gradients of strided convolutions. It does not matter how deep they
+  are inside jit, scan, cond, while, checkpoint, shard_map or custom
+  derivatives. Values stay the same up to rounding; shapes, dtypes and shardings
+  stay the same.
 
     step = jax.jit(tconv.accelerate(train_step))
 
-  Jit it, as here: otherwise every call is traced anew. Around `jax.grad`, as in
-  a training step, it sees the convolutions of the derivatives themselves;
-  inside, derivatives are those of this library.
+  The function is traced at each call. So put `jax.jit` around it, as here. If
+  `accelerate` is around `jax.grad`, as in a training step, it replaces the
+  convolutions of the derivatives. If it is inside, derivatives are those of
+  this library.
 
-  A function must not change its arguments. One that does, as a step of
-  `flax.nnx` or of Keras, is called in the block of `tconv.accelerating`.
+  The function must not change its arguments. For a function that does, such as
+  a training step of `flax.nnx` or Keras, use `tconv.accelerating`.
 
   Args:
-    fn: any function of pytrees that JAX can trace. Arguments that are no arrays
-      reach it as they are, and so do its results.
-    which: 'transposed', or 'all' to replace ordinary convolutions as well where
-      this library has a faster way, such as grouped and 3-D ones on CPUs.
+    fn: any function of pytrees that JAX can trace. Arguments and results that
+      are not arrays are passed on unchanged.
+    which: 'transposed', or 'all' to replace ordinary convolutions too where
+      this library is faster, such as grouped and 3-D ones on CPUs.
 
   Returns:
     A function of the same arguments with the same results.
 
   Raises:
-    ValueError: `fn` is no function, or `which` is neither; from the function
-      returned, if `fn` changes its arguments.
+    ValueError: `fn` is not a function, or `which` is invalid; from the returned
+      function, if `fn` changes its arguments.
   """
   _check_callable(fn)
   if which not in _WHICH:
@@ -72,55 +73,57 @@ def accelerate(fn: Callable[..., Any], *, which: str = 'transposed'
 
 def explain(fn: Callable[..., Any], *args: Any, strict: bool = False,
             **kwargs: Any) -> explanation.Explanation:
-  """Tells which convolutions of a function `accelerate` would replace.
+  """Lists the convolutions of a function that `accelerate` would replace.
 
-  The function is traced, not run. Convolutions of this library are told as
-  well, those that `accelerate` put there among them. Rules of custom
-  derivatives are seen once they are used: around `jax.grad`, not inside.
+  The function is traced, not run. The list includes convolutions of this
+  library, such as those that `accelerate` has put there. Rules of custom
+  derivatives appear only where they are used: explain the gradient function to
+  see them.
 
     print(tconv.explain(train_step, state, batch))
 
   Args:
     fn: any function that JAX can trace.
-    *args: its arguments, pytrees of arrays, such as images [N, *size, C], or of
-      `jax.ShapeDtypeStruct`s. Other leaves reach the function as they are.
+    *args: arguments of the function: pytrees of arrays, such as images
+      [N, *size, C], or of `jax.ShapeDtypeStruct`s. Other leaves are passed on
+      unchanged.
     strict: whether to raise an error if a transposed convolution is left for
-      another reason than being as fast as it is.
-    **kwargs: its other keyword arguments, likewise.
+      any reason except that it is already fast.
+    **kwargs: other keyword arguments of the function, likewise.
 
   Returns:
     A tuple with an entry for each convolution, in order of appearance, with
-    `source`, `role`, `shapes`, `form` and `reason`; it prints as a table with
-    totals. Of entries with a reason, nothing is replaced.
+    `source`, `role`, `shapes`, `form` and `reason`. It prints as a table with
+    totals. Entries with a reason are not replaced.
 
   Raises:
-    ValueError: `fn` is no function; or `strict`, and a convolution is left
-      that `strict` asks for.
+    ValueError: `fn` is not a function; or `strict` is set and a transposed
+      convolution is left.
   """
   _check_callable(fn)
   program, *_ = jaxprs.trace(fn, args, kwargs)
   found = explanation.Explanation(explanation.entries(program))
   if strict and found.missed:
     raise ValueError(
-        'strict asks that no transposed convolution is left; left are\n'
+        'strict=True requires that no transposed convolution is left; got\n'
         + '\n'.join(map(str, found.missed)))
   return found
 
 
 @contextlib.contextmanager
 def accelerating() -> Iterator[None]:
-  """Does what `accelerate` does, for all that is compiled in a block.
+  """Does the same as `accelerate` for everything that JAX compiles in a block.
 
-  It serves steps that one does not write oneself, such as those of Keras, and
-  those that change their arguments, such as those of `flax.nnx`:
+  Use it for training steps that are not your own code, such as those of Keras,
+  and for steps that change their arguments, such as those of `flax.nnx`:
 
     with tconv.accelerating():
-      model.fit(images, labels)  # Arrays [N, *size, C], or whatever it takes.
+      model.fit(images, labels)  # Arrays [N, *size, C], or any other arguments.
 
-  Inside of the block, JAX compiles convolutions of inputs with inserted zeros
-  as this library does. What was compiled outside is compiled anew inside, and
-  both are kept. Other threads are not concerned. Zeros that a `lax.pad` inserts
-  before a convolution are seen by `accelerate` only.
+  In the block, JAX compiles convolutions of inputs with inserted zeros with
+  this library. Functions that were compiled outside are compiled again inside,
+  and both versions are kept. Other threads are not affected. Only `accelerate`
+  replaces convolutions whose zeros come from a `lax.pad` before them.
 
   Returns:
     A context manager.
@@ -130,7 +133,7 @@ def accelerating() -> Iterator[None]:
 
 
 def _call(lhs, rhs, out, params, context):
-  """The equation in the place of a transposed convolution."""
+  """The equation that replaces a transposed convolution, or None."""
   return choices.choose(lhs, rhs, out, params, context, False).call
 
 
@@ -141,7 +144,7 @@ def _check_callable(fn: Any) -> None:
 
 @functools.cache
 def _rewriter(which: str) -> jaxprs.Rewriter:
-  """The rewriter of all functions: what they share is rewritten once."""
+  """The rewriter of all functions; it rewrites shared programs only once."""
 
   def replace(eqn, pads):
     if eqn.primitive is not jaxprs.CONV:

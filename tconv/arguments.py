@@ -1,7 +1,7 @@
-"""Reading and checking the arguments that the operations share.
+"""Reading and checking of the arguments that the operations share.
 
-A wrong one raises a ValueError, which names the argument and says what came and
-what would be valid.
+An invalid argument raises a ValueError that names it, the value that was passed
+and what would be valid.
 """
 
 from collections.abc import Collection
@@ -26,7 +26,7 @@ RANKS = (2, 3, 4, 5)
 
 
 def layouts(inputs, dimension_numbers: DimensionNumbers):
-  """Axis orders that bring inputs, kernel and result to channels last."""
+  """Axis orders that take inputs, kernel and result to channels last."""
   num_axes = inputs.ndim - 2
   if dimension_numbers is None:
     identity = tuple(range(num_axes + 2))
@@ -49,7 +49,7 @@ def layouts(inputs, dimension_numbers: DimensionNumbers):
 
 def image_and_kernel(inputs, kernel, dimension_numbers: DimensionNumbers,
                      groups: int, *, transposed: bool = False):
-  """Both arrays channels last, and the axis order that the result must have."""
+  """Both arrays in channels-last layout, and the axis order of the result."""
   inputs = checked('inputs', inputs, '[N, *size, C]')
   kernel = checked('kernel', kernel, '[*K, C / feature_group_count, O]')
   check_ranks('inputs', inputs, 'kernel', kernel)
@@ -64,7 +64,7 @@ def image_and_kernel(inputs, kernel, dimension_numbers: DimensionNumbers,
 
 def checked(name: str, array, layout: str = '',
             ranks: Collection[int] = RANKS) -> jax.Array:
-  """Reads an argument as a JAX array of a legal dtype and rank."""
+  """Reads an argument as a JAX array of a valid dtype and rank."""
   array = arrays.read(name, array, ranks, layout)
   if not jnp.issubdtype(array.dtype, jnp.inexact):
     raise ValueError(
@@ -105,13 +105,13 @@ def options(inputs, precision, preferred_element_type, method) -> dict:
 def _precision(precision: lax.PrecisionLike):
   """Reads `precision` as None, a `lax.Precision` or a pair of them."""
   if precision is None:
-    # As lax does: a surrounding `jax.default_matmul_precision` is read now, as
-    # it may be over when the primitive is lowered or transposed.
+    # As in lax, a surrounding `jax.default_matmul_precision` is read now: the
+    # block may have ended when the primitive is lowered or transposed.
     # pyrefly: ignore[missing-attribute]
     default = jax.config.jax_default_matmul_precision
     try:
       return default and lax.Precision(default)
-    except ValueError:  # The name of an algorithm for matmuls: left to them.
+    except ValueError:  # The name of a matmul algorithm, which matmuls read.
       return None
   try:
     if not isinstance(precision, (tuple, list)):
@@ -125,7 +125,7 @@ def _precision(precision: lax.PrecisionLike):
 
 
 def _result_dtype(dtype: np.dtype, preferred) -> np.dtype:
-  """The dtype to return: that of inputs, or a wider one of the same kind."""
+  """The dtype of the result: that of inputs, or a wider one of its kind."""
   if preferred is None:
     return dtype
   try:
@@ -139,9 +139,9 @@ def _result_dtype(dtype: np.dtype, preferred) -> np.dtype:
         and jnp.promote_types(wanted, dtype) == wanted):
       return wanted
   raise ValueError(
-      'preferred_element_type must be real or complex as the dtype of inputs '
-      'is, be enabled (float64 and complex128 need jax_enable_x64), and hold '
-      f'every value of {dtype}; got {preferred}.')
+      'preferred_element_type must be real or complex like the dtype of '
+      'inputs, be enabled (float64 and complex128 need jax_enable_x64), and '
+      f'hold every value of {dtype}; got {preferred}.')
 
 
 def check_groups(groups: int, name: str, channels: int) -> None:
@@ -156,7 +156,7 @@ def check_groups(groups: int, name: str, channels: int) -> None:
 
 
 def check_kernel(groups: int, kernel: jax.Array) -> None:
-  """Checks a [*K, C / groups, O] kernel by itself."""
+  """Checks the shape of a [*K, C / groups, O] kernel."""
   check_groups(groups, 'kernel', kernel.shape[-1])
   if 0 in kernel.shape[:-2]:
     raise ValueError(
@@ -165,18 +165,18 @@ def check_kernel(groups: int, kernel: jax.Array) -> None:
 
 def _check_channels(inputs: jax.Array, kernel: jax.Array, groups: int,
                     transposed: bool, is_default: bool) -> None:
-  """Checks the channels of inputs against those that the kernel reads.
+  """Checks that inputs have the channels that the kernel reads.
 
   Args:
     inputs: [N, *size, C] array, or [N, *size, O] if `transposed`.
     kernel: [*K, C / groups, O] array.
-    groups: number of groups that both channel axes fall into.
+    groups: number of groups of channels.
     transposed: whether the convolution goes from O to C channels.
-    is_default: whether the caller's layouts are the default ones, so that a
-      mistake in them can be recognized.
+    is_default: whether the caller uses the default layouts. Only then can a
+      wrong layout be recognized.
 
   Raises:
-    ValueError: the numbers differ.
+    ValueError: the numbers of channels differ.
   """
   *taps, fine, coarse = kernel.shape
   fine *= groups
@@ -196,8 +196,8 @@ def _check_channels(inputs: jax.Array, kernel: jax.Array, groups: int,
           f'{(0, *range(2, inputs.ndim), 1)}).')
     if channels == other:
       hints += (
-          ' The kernel looks like one from in to out channels, as Flax and lax '
-          'have it; conv_transpose takes that of the forward convolution: pass '
+          ' The kernel looks like one from in to out channels, as in Flax and '
+          'lax; conv_transpose takes that of the forward convolution: pass '
           'tconv.dialects.kernel_from_flax(kernel).' if transposed else
           ' The last two axes of the kernel seem to be swapped: pass '
           'kernel.swapaxes(-1, -2).')
@@ -214,7 +214,7 @@ def _check_channels(inputs: jax.Array, kernel: jax.Array, groups: int,
 
 
 def fine_side(inputs, kernel_size, strides, padding, kernel_dilation, groups):
-  """The fine array, wrapped around if need be, and the geometry it fixes."""
+  """The fine array, padded if the padding is periodic, and the geometry."""
   num_axes = len(kernel_size)
   strides = geometry_lib.per_axis('strides', strides, num_axes, 1)
   dilation = geometry_lib.per_axis(
@@ -229,7 +229,7 @@ def fine_side(inputs, kernel_size, strides, padding, kernel_dilation, groups):
 
 @sharding.keeping_batch
 def _wrap_around(x, pads):
-  """Repeats the image around itself."""
+  """Pads an image periodically."""
   for axis, (lo, hi) in enumerate(pads, start=1):
     size = x.shape[axis]
     arange = np.arange if isinstance(size, int) else jnp.arange
@@ -239,13 +239,13 @@ def _wrap_around(x, pads):
 
 @sharding.keeping_batch
 def unwrap(x, pads, size):
-  """The transpose of `_wrap_around`: adds up what stems from one position."""
+  """The transpose of `_wrap_around`: sums the copies of each position."""
   if not all(isinstance(n, int) for n in size):
-    # How many copies there are is not known.
+    # The number of copies is unknown.
     return vjp.pull_back(functools.partial(_wrap_around, pads=pads),
                          (x.shape[0], *size, x.shape[-1]), x)
   for axis, ((lo, hi), n) in enumerate(zip(pads, size), start=1):
-    # Copies of one position are n apart, and the image starts after `lo`.
+    # Copies of a position are n apart, and the image starts at `lo`.
     whole = [(0, 0)] * x.ndim
     whole[axis] = (-lo % n, -hi % n)
     x = jnp.pad(x, whole)

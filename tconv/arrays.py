@@ -1,4 +1,4 @@
-"""Reading array arguments: an illegal one is named in a ValueError."""
+"""Reading of array arguments; a ValueError names an invalid one."""
 
 from collections.abc import Collection
 from collections.abc import Sequence
@@ -13,16 +13,16 @@ def read(name: str, value, ranks: Collection[int],
   """Reads an argument as a JAX array and checks its number of axes.
 
   Args:
-    name: what the caller calls the argument, for the error.
+    name: name of the argument, for the error message.
     value: anything that converts to an array.
-    ranks: the legal numbers of axes, without a gap.
-    layout: what the axes are, such as '[N, *size, C]', for the error.
+    ranks: valid numbers of axes, a contiguous range.
+    layout: meaning of the axes, such as '[N, *size, C]', for the error message.
 
   Returns:
     The array.
 
   Raises:
-    ValueError: it is no array, or has another number of axes.
+    ValueError: `value` is not an array, or has an invalid number of axes.
   """
   try:
     array = jnp.asarray(value)
@@ -37,16 +37,16 @@ def read(name: str, value, ranks: Collection[int],
 
 
 def check_batch(name: str, array: jax.Array, other: str, value) -> None:
-  """Tells a caller whose images lack the batch axis.
+  """Checks that images have a batch axis.
 
-  Without this check, the error would blame the argument that is right.
+  If it is missing, later checks would blame an argument that is correct.
 
   Args:
-    name: what the caller calls the images.
-    array: the images, [N, *size, C].
-    other: what the caller calls the argument that tells the spatial axes.
+    name: name of the images, for the error message.
+    array: images, [N, *size, C].
+    other: name of the argument that determines the number of spatial axes.
     value: that argument: an array with as many axes as the images, or one
-      number for each spatial axis; a single number tells nothing.
+      number for each spatial axis. A single number is not checked.
 
   Raises:
     ValueError: one axis is missing.

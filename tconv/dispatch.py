@@ -1,8 +1,9 @@
-"""Which form computes an operation, and when.
+"""The choice of the form that computes an operation.
 
-Every operation can be computed by every form: a form's transposed convolution
-is linear in the coarse array and in the kernel, so transposing it in the one
-gives its convolution, and in the other its kernel gradient.
+`choose` is the rule behind `method='auto'`; `compute` applies a form. Every
+form can compute every operation: its `conv_transpose` is linear in the coarse
+array and in the kernel. Transposing it with respect to the first gives `conv`,
+and with respect to the second `conv_kernel_grad`.
 """
 
 from collections.abc import Callable
@@ -35,26 +36,28 @@ FORMS = {
     'residues': residues,
 }
 METHODS = (*FORMS, 'auto')
-# Forms that call the convolutions of the platform.
+# Forms that call the platform's own convolutions.
 _CONVOLUTIONS = ('cudnn', 'lax', 'vjp')
 PLATFORMS = ('cpu', 'cuda', 'rocm', 'tpu')
-# One product for each tap is a long program; this many compile in a second.
+# Largest number of taps to write out as one product each: a program of this
+# length compiles in a second.
 _MANY_TAPS = 64
-# All slices together, in elements; above, the allocator asks for new pages.
+# Largest size of all slices together, in elements. Beyond it, the allocator
+# needs new pages.
 _MANY_COPIES = 8e6
-# Products with zeros at a border, over the others, that are worth avoiding.
+# Largest accepted ratio of all multiply-adds to those that are not with zeros.
 _WASTE = 1.2
 
 
 def choose(operation: str, geometry: Geometry, shapes: tuple, platform: str
            ) -> str:
-  """The form that `auto` stands for.
+  """Chooses the form for `method='auto'`.
 
   Args:
     operation: 'conv', 'conv_transpose' or 'conv_kernel_grad'.
     geometry: sizes that relate the arrays, after `Geometry.trimmed`.
     shapes: shapes of the two operands, as in `trilinear.contract`.
-    platform: one of `PLATFORMS`, or the name of another one.
+    platform: one of `PLATFORMS`, or the name of another platform.
 
   Returns:
     A key of `FORMS`.
@@ -63,16 +66,17 @@ def choose(operation: str, geometry: Geometry, shapes: tuple, platform: str
     return _choose_cpu(operation, geometry, shapes)
   if platform in ('cuda', 'rocm'):
     return _choose_gpu(operation, geometry, shapes)
-  # On a TPU, zeros between inputs cost nothing (docs/accelerators.md).
+  # On a TPU, inserted zeros cost nothing (docs/accelerators.md).
   return 'lax' if operation == 'conv_transpose' else 'vjp'
 
 
 def _choose_gpu(operation: str, geometry: Geometry, shapes: tuple) -> str:
-  """The rule for GPUs, read from compiled programs and not measured.
+  """The rule for GPUs. It rests on compiled programs, not on measured times.
 
-  cuDNN has all three operations, but takes groups and dilated kernels going
-  forward only, and XLA does not ask for its backward-input where the kernel is
-  larger than the image. docs/accelerators.md has the evidence.
+  cuDNN has all three operations, but XLA cannot use all of them: groups and
+  dilated kernels work in the forward convolution only, and backward-input is
+  not recognized where the kernel is larger than the image.
+  docs/accelerators.md gives the evidence.
   """
   groups = geometry.feature_group_count
   if max(geometry.dilation, default=1) > 1:
@@ -94,21 +98,21 @@ def _choose_gpu(operation: str, geometry: Geometry, shapes: tuple) -> str:
 
 
 def _has_small_image(operation: str, geometry: Geometry) -> bool:
-  """Tells whether XLA takes the image of an operation for its kernel."""
+  """Whether XLA would exchange the image and the kernel of an operation."""
   axes = list(zip(geometry.kernel_size, geometry.coarse_size, geometry.strides,
                   geometry.padding))
   if not all(isinstance(c, int) for _, c, _, _ in axes):
     return False
   if operation == 'conv_kernel_grad':
     return all(c <= k for k, c, _, _ in axes)
-  # XLA leaves axes out that it takes for groups.
+  # XLA does not count axes that it mistakes for groups.
   counted = [(k, c) for k, c, s, pads in axes
              if (k, s, pads) != (c, 1, (c - 1, c - 1))]
   return math.prod(k for k, _ in counted) > math.prod(c for _, c in counted)
 
 
 def _border_waste(geometry: Geometry) -> float:
-  """Multiply-adds of `polyphase`, over those that are not with zeros."""
+  """Ratio of all multiply-adds of `polyphase` to those not with zeros."""
   return math.prod(
       (-(-(lo + f) // s) - lo // s) * -(-k // s) * s / (c * k)
       for k, c, s, f, (lo, _) in zip(
@@ -119,7 +123,8 @@ def _border_waste(geometry: Geometry) -> float:
 def _choose_cpu(operation: str, geometry: Geometry, shapes: tuple) -> str:
   """The rule for CPUs, from the measurements in docs/benchmarks/cpu.md.
 
-  XLA multiplies matrices as fast as anybody there, and is slow at most else.
+  On CPUs, XLA's matmuls are as fast as those of other libraries, and most of
+  its other operations are slow.
   """
   (batch, *_, last), others = shapes
   groups = geometry.feature_group_count
@@ -127,14 +132,14 @@ def _choose_cpu(operation: str, geometry: Geometry, shapes: tuple) -> str:
   fine = others[-2] if operation == 'conv_transpose' else last // groups
   stride = math.prod(geometry.strides)
   taps = math.prod(geometry.kernel_size)
-  overlap = taps / stride  # Patches that meet at a fine position.
+  overlap = taps / stride  # Number of patches that overlap at a fine position.
 
-  if groups > 1:  # XLA is slow at these, hundreds of times at kernel gradients.
+  if groups > 1:  # XLA's kernel gradients are hundreds of times slower here.
     if operation == 'conv_transpose' and stride > 1:
       return 'overlap_add' if coarse == 1 else 'polyphase'
     dense = operation == 'conv' and fine * coarse > 1
     return 'polyphase' if dense or taps > _MANY_TAPS else 'taps'
-  if stride * fine >= 16 * coarse:  # Patches of the coarse grid are far less.
+  if stride * fine >= 16 * coarse:  # Patches of the coarse grid are smaller.
     return 'polyphase'
   if operation == 'conv_transpose':
     if stride == 1:
@@ -148,7 +153,7 @@ def _choose_cpu(operation: str, geometry: Geometry, shapes: tuple) -> str:
     return 'vjp'
   sizes = (batch, *geometry.coarse_size)
   if not all(isinstance(size, int) for size in sizes):
-    return 'overlap_add'  # Good for any size, as these may come to be.
+    return 'overlap_add'  # Symbolic sizes: this form suits every size.
   positions = math.prod(sizes)
   copies = positions * taps * fine > _MANY_COPIES
   return ('overlap_add' if copies or positions < 512 or taps > _MANY_TAPS
@@ -158,32 +163,33 @@ def _choose_cpu(operation: str, geometry: Geometry, shapes: tuple) -> str:
 def compute(operation: str, method: str, platform: str, lhs: jax.Array,
             rhs: jax.Array, geometry: Geometry, *, precision, dtype
             ) -> jax.Array:
-  """Computes an operation by a form, in the way that suits a platform.
+  """Computes an operation with a form, with the options that suit a platform.
 
-  float16 and bfloat16 accumulate in float32. An accelerator's convolutions do
-  so by themselves: asked for a result in float32, XLA would convert their
-  operands to float32 as well, and lose the speed and the memory of half types.
+  float16 and bfloat16 accumulate in float32. The convolutions of accelerators
+  do so by themselves and are called for a result in the operands' dtype. If a
+  float32 result were requested, XLA would convert the operands to float32 too,
+  and the speed and memory advantage of the half types would be lost.
 
   Args:
     operation: 'conv', 'conv_transpose' or 'conv_kernel_grad'.
     method: a key of `FORMS`.
-    platform: one of `PLATFORMS`, or the name of another one.
-    lhs: the first operand, as in `trilinear.contract`.
-    rhs: the second operand.
+    platform: one of `PLATFORMS`, or the name of another platform.
+    lhs: first operand, as in `trilinear.contract`.
+    rhs: second operand.
     geometry: sizes that relate the arrays, after `Geometry.trimmed`.
-    precision: a hashable `jax.lax.PrecisionLike`.
-    dtype: dtype of the result, which holds all values of the operands'.
+    precision: hashable `jax.lax.PrecisionLike`.
+    dtype: dtype of the result; at least as wide as that of the operands.
 
   Returns:
-    The third array.
+    The result of the operation.
   """
   wide, options = dtype, {}
   if dtype.itemsize < 4:
     wide = np.dtype('float32')
-  if method == 'residues':  # Decided by what computes the plain operation.
+  if method == 'residues':  # The form of the undilated operation decides.
     wide = dtype
   elif platform != 'cpu':
-    if method == 'overlap_add':  # Blocks are for a processor's cache.
+    if method == 'overlap_add':  # Blocks serve the cache of a CPU.
       options = {'blocks': False}
     elif (method, operation) == ('polyphase', 'conv_transpose'):
       wide, options = dtype, {'dense': vjp, 'split': True}
@@ -195,7 +201,7 @@ def compute(operation: str, method: str, platform: str, lhs: jax.Array,
 
 
 def _by_rule(platform: str, operation: str) -> Callable[..., jax.Array]:
-  """The function that computes an operation by whichever form is chosen."""
+  """A function that chooses a form by the rule and computes an operation."""
 
   def by_rule(lhs, rhs, geometry: Geometry, *, precision,
               preferred_element_type):
@@ -208,18 +214,16 @@ def _by_rule(platform: str, operation: str) -> Callable[..., jax.Array]:
 
 def implementation(operation: str, method: str, platform: str = 'cpu'
                    ) -> Callable[..., jax.Array]:
-  """The function by which a form computes an operation.
+  """The function with which a form computes an operation.
 
   Args:
     operation: 'conv', 'conv_transpose' or 'conv_kernel_grad'.
     method: a key of `FORMS`.
-    platform: one of `PLATFORMS`, or the name of another one; 'residues' leaves
-      the plain operation to the rule for it.
+    platform: one of `PLATFORMS`, or the name of another platform. 'residues'
+      computes the undilated operation by the rule for it.
 
   Returns:
-    A function of (array, array, geometry, *, precision,
-    preferred_element_type) in channels-last layout: (x, kernel) for `conv`,
-    (y, kernel) for `conv_transpose` and (x, y) for `conv_kernel_grad`.
+    A function with the signature that `tconv.forms` defines for the operation.
   """
   form = FORMS[method]
   if method == 'residues':

@@ -1,18 +1,18 @@
-"""Sizes, strides, padding: the arithmetic of convolution.
+"""The arithmetic of convolution: sizes, strides and padding.
 
-A strided convolution ties a *fine* grid (its input) to a *coarse* one (its
-output). On every spatial axis
+A strided convolution maps a *fine* grid (its input) to a *coarse* grid (its
+output). On every spatial axis their sizes are related by
 
     fine = (coarse - 1) * stride + (kernel - 1) * dilation + 1 - low - high
 
-where `low` and `high` count the zeros that the convolution adds at either end
-of the fine grid; a negative count crops. `Geometry` holds these numbers once
-and for all. Every way of writing padding down is turned into one here; no other
-module sees a padding string.
+where `low` and `high` count the zeros that the convolution adds at the two ends
+of the fine grid; a negative count crops. `Geometry` holds these numbers. This
+module translates every notation of padding into explicit numbers, so the
+modules below the public functions never see a padding string.
 
-Sizes of grids, and what follows from them, may be symbols of
-`jax.export.symbolic_shape`. What cannot be decided for a symbol is taken to be
-legal; a symbolic convolution is taken to have at least one output.
+Sizes of grids may be symbols of `jax.export.symbolic_shape`. A condition that
+cannot be decided for a symbol is assumed to hold, and a convolution of symbolic
+size is assumed to have at least one output.
 
 References:
   Dumoulin and Visin, `A guide to convolution arithmetic for deep learning
@@ -39,16 +39,17 @@ PADDING_NAMES = ('SAME', 'VALID', 'CIRCULAR')
 
 @dataclasses.dataclass(frozen=True)
 class Geometry:
-  """The shape facts that tie a fine grid, a kernel and a coarse grid together.
+  """The numbers that relate a fine grid, a kernel and a coarse grid.
 
   Attributes:
     fine_size: [*fine], size of the grid that the convolution reads.
-    coarse_size: [*coarse], size of the grid that it writes.
-    kernel_size: taps of the kernel on each axis.
-    strides: fine steps between neighbouring coarse positions.
-    dilation: fine steps between neighbouring taps.
-    padding: exact (low, high) zeros around the fine grid; negative ones crop.
-    feature_group_count: groups that the channels fall into.
+    coarse_size: [*coarse], size of the grid that the convolution writes.
+    kernel_size: number of taps on each axis.
+    strides: fine positions between neighboring coarse positions.
+    dilation: fine positions between neighboring taps.
+    padding: exact (low, high) numbers of zeros around the fine grid; negative
+      numbers crop.
+    feature_group_count: number of groups of channels.
   """
 
   fine_size: Size
@@ -75,24 +76,27 @@ class Geometry:
 
   @property
   def effective_kernel_size(self) -> Size:
-    """Fine steps from the first tap of the kernel to the last, inclusive."""
+    """Number of fine positions from the first tap to the last, inclusive."""
     return effective_size(self.kernel_size, self.dilation)
 
   def trimmed(self) -> tuple['Geometry', Pads]:
-    """The same operation on a fine grid whose padding is the kernel's own.
+    """Moves unusual padding out of the operation and into the fine grid.
+
+    Negative padding crops the fine grid, and padding of k_eff or more adds
+    zeros to it. Forms support neither (`tconv.forms`).
 
     Returns:
-      A geometry with 0 <= low, high < k_eff on every axis, all of them ints,
-      and the (low, high) fine positions by which its grid is larger than this
-      one's. Negative ones are cropped; positive ones are zeros.
+      A geometry with int padding, 0 <= low, high < k_eff on every axis, and
+      the (low, high) numbers of positions by which its fine grid is larger than
+      this one. Negative numbers are to be cropped; positive ones are zeros.
     """
     own = lambda pad, e: (
         min(max(pad, 0), e - 1) if isinstance(pad, int) else 0)
     padding = tuple(
         (own(lo, e), own(hi, e))
         for (lo, hi), e in zip(self.padding, self.effective_kernel_size))
-    # XLA takes an axis of these numbers for one of groups, where it exchanges
-    # image and kernel because the kernel is larger, and ends the process.
+    # Where the kernel is larger than the image, XLA exchanges the two. It then
+    # mistakes an axis with these numbers for one of groups and aborts.
     padding = tuple(
         (0, 0) if (k, s, pads) == (2, 2, (1, 1)) else pads
         for k, s, pads in zip(self.kernel_size, self.strides, padding))
@@ -106,7 +110,7 @@ class Geometry:
 
 
 def effective_size(kernel_size: Size, dilation: Size) -> Size:
-  """Extent of a dilated kernel, (k - 1) * d + 1 on each axis."""
+  """Extent of a dilated kernel: (k - 1) * d + 1 on each axis."""
   return tuple((k - 1) * d + 1
                for k, d in zip(kernel_size, dilation, strict=True))
 
@@ -116,17 +120,18 @@ def per_axis(name: str, value: int | Sequence[int], num_axes: int,
   """Reads one int, or one for each axis, as a tuple of ints.
 
   Args:
-    name: what the argument is called, for the error.
+    name: name of the argument, for the error message.
     value: one int for all axes, or a sequence with one for each.
     num_axes: number of spatial axes.
-    minimum: smallest legal value.
-    symbolic: whether symbols of `jax.export.symbolic_shape` are legal as well.
+    minimum: smallest valid value.
+    symbolic: whether symbols of `jax.export.symbolic_shape` are valid too.
 
   Returns:
     `num_axes` ints, or symbols.
 
   Raises:
-    ValueError: a wrong count, a value that is no int, or one below `minimum`.
+    ValueError: wrong number of values, a value that is not an int, or one below
+      `minimum`.
   """
   values = value if isinstance(value, Iterable) else (value,) * num_axes
   read: Callable[[Any], Any] = lambda v: (
@@ -155,7 +160,8 @@ def explicit_padding(padding: Padding, num_axes: int) -> Pads | str:
     `num_axes` (low, high) pairs, or the name.
 
   Raises:
-    ValueError: an unknown name, a wrong count, or values that are no ints.
+    ValueError: unknown name, wrong number of values, or values that are not
+      ints.
   """
   if isinstance(padding, str):
     if padding.upper() in PADDING_NAMES:
@@ -176,10 +182,10 @@ def explicit_padding(padding: Padding, num_axes: int) -> Pads | str:
 
 
 def circular_pads(kernel_size: Size, dilation: Size) -> Pads:
-  """How far 'CIRCULAR' wraps the fine grid around at either end.
+  """How many positions 'CIRCULAR' padding repeats at each end of the fine grid.
 
-  As `flax.linen.Conv` has it: whatever the stride, the kernel is centred, and
-  one of even extent wraps one position more at the high end.
+  This is the rule of `flax.linen.Conv`. For every stride the kernel is
+  centered, and a kernel of even extent takes one more position at the high end.
   """
   return tuple(((e - 1) // 2, e // 2)
                for e in effective_size(kernel_size, dilation))
@@ -188,23 +194,23 @@ def circular_pads(kernel_size: Size, dilation: Size) -> Pads:
 def conv_geometry(
     fine_size: Size, kernel_size: Size, strides: Size, padding: Padding,
     dilation: Size, feature_group_count: int = 1) -> Geometry:
-  """Geometry of the convolution of a given fine grid.
+  """The geometry of a convolution of a given fine grid.
 
   Args:
     fine_size: [*fine], size of the convolution's input.
-    kernel_size: taps on each axis.
+    kernel_size: number of taps on each axis.
     strides: stride on each axis.
-    padding: anything `explicit_padding` reads, but 'CIRCULAR', which is
-      'VALID' on an input that has been wrapped around.
+    padding: anything `explicit_padding` reads except 'CIRCULAR', which callers
+      replace by 'VALID' on an input that they have padded periodically.
     dilation: kernel dilation on each axis.
-    feature_group_count: number of channel groups.
+    feature_group_count: number of groups of channels.
 
   Returns:
-    The geometry. Its high padding is the exact one: fine positions at the end
-    that no tap reaches count as cropped.
+    The geometry. Its high padding is exact: fine positions at the end that no
+    tap reaches count as cropped.
 
   Raises:
-    ValueError: `padding` cannot be read, or leaves no output.
+    ValueError: `padding` is invalid, or leaves an empty result.
   """
   effective = effective_size(kernel_size, dilation)
   pads = explicit_padding(padding, len(fine_size))
@@ -228,25 +234,25 @@ def conv_transpose_geometry(
     dilation: Size, feature_group_count: int = 1, *,
     output_padding: int | Sequence[int] = 0,
     output_size: int | Sequence[int] | None = None) -> Geometry:
-  """Geometry of the transposed convolution of a given coarse grid.
+  """The geometry of a transposed convolution of a given coarse grid.
 
   Args:
     coarse_size: [*coarse], size of the transposed convolution's input.
-    kernel_size: taps on each axis.
+    kernel_size: number of taps on each axis.
     strides: stride on each axis.
-    padding: as in `conv_geometry`, of the forward convolution.
+    padding: padding of the forward convolution, as in `conv_geometry`.
     dilation: kernel dilation on each axis.
-    feature_group_count: number of channel groups.
-    output_padding: fine positions to add at the high end, for padding given in
-      numbers only.
-    output_size: the fine size to choose, among those whose convolution has
-      `coarse_size`.
+    feature_group_count: number of groups of channels.
+    output_padding: number of fine positions to add at the high end; only for
+      padding in numbers.
+    output_size: fine size, one of those that the forward convolution takes to
+      `coarse_size`; None for the default of `padding`.
 
   Returns:
     The geometry.
 
   Raises:
-    ValueError: an illegal or an empty size, or options that exclude each other.
+    ValueError: invalid or empty size, or options that exclude each other.
   """
   num_axes = len(coarse_size)
   effective = effective_size(kernel_size, dilation)
@@ -254,18 +260,18 @@ def conv_transpose_geometry(
   extra = per_axis('output_padding', output_padding, num_axes, 0)
   if any(extra) and (isinstance(pads, str) or output_size is not None):
     raise ValueError(
-        'output_padding goes with padding in numbers and without output_size; '
-        f'got output_padding {output_padding!r} with padding {padding!r} and '
+        'output_padding needs padding in numbers, without output_size; got '
+        f'output_padding {output_padding!r} with padding {padding!r} and '
         f'output_size {output_size!r}. To choose the size of the result of '
-        f'inputs of size {coarse_size}, pass output_size alone.')
+        f'inputs of size {coarse_size}, pass output_size instead.')
   limits = tuple(max(s, d) for s, d in zip(strides, dilation))
   if any(e >= limit for e, limit in zip(extra, limits)):
     raise ValueError(
         'output_padding must be smaller than max(strides, kernel_dilation) = '
         f'{limits}; got {output_padding!r}.')
 
-  # The smallest of the valid fine sizes, `strides` in number, and the default.
-  # 'CIRCULAR' has the sizes of 'SAME'.
+  # On each axis, `stride` consecutive fine sizes are valid. These are the
+  # smallest one and the default. 'CIRCULAR' has the sizes of 'SAME'.
   full = pads in ('SAME', 'CIRCULAR')
   numbers = ((0, 0),) * num_axes if isinstance(pads, str) else pads
   smallest = tuple(
@@ -289,7 +295,7 @@ def conv_transpose_geometry(
     if any(_is_below(f, lo) or _is_below(hi, f)
            for f, (lo, hi) in zip(fine_size, valid)):
       raise ValueError(
-          f'output_size must lie within {valid} (inclusive, a range for each '
+          f'output_size must lie within {valid} (inclusive; a range for each '
           f'axis) for inputs of size {coarse_size}; got {output_size!r}.')
   _check_not_empty(padding, coarse_size, effective, fine_size)
   if full:
@@ -302,7 +308,7 @@ def conv_transpose_geometry(
 
 def _same_low(fine_size: Size, coarse_size: Size, strides: Size,
               effective: Size) -> Size:
-  """Low zeros of 'SAME'; as in TensorFlow, an odd zero goes to the high end."""
+  """Low padding of 'SAME': as in TensorFlow, an odd zero goes to the end."""
   return tuple(
       core.max_dim((c - 1) * s + e - f, 0) // 2
       for f, c, s, e in zip(fine_size, coarse_size, strides, effective))
@@ -318,7 +324,7 @@ def _check_not_empty(padding: Padding, size: Size, effective: Size,
 
 
 def _is_below(a: int, b: int) -> bool:
-  """Tells whether a < b; False where symbols leave it open."""
+  """Whether a < b; False if that is undecided for symbols."""
   try:
     return a < b
   except InconclusiveDimensionOperation:
@@ -328,7 +334,7 @@ def _is_below(a: int, b: int) -> bool:
 def _geometry(fine_size: Size, coarse_size: Size, kernel_size: Size,
               strides: Size, dilation: Size, low: Size,
               feature_group_count: int) -> Geometry:
-  """Completes the low padding with the high one of the invariant."""
+  """Makes a geometry; its sizes and low padding determine the high one."""
   effective = effective_size(kernel_size, dilation)
   padding = tuple(
       (lo, (c - 1) * s + e - f - lo)

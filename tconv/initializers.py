@@ -1,6 +1,6 @@
 """Initial kernels for upsampling layers, in the style of jax.nn.initializers.
 
-Each function gives an initializer `init(key, shape, dtype)`.
+Each function returns an initializer `init(key, shape, dtype)`.
 """
 
 from collections.abc import Callable
@@ -22,20 +22,20 @@ _default_initializer = initializers.lecun_normal()
 def icnr(scale: int | Sequence[int],
          initializer: Initializer = _default_initializer, *,
          mode: str = 'DCR') -> Initializer:
-  """Starts a sub-pixel convolution as a nearest-neighbour resize convolution.
+  """Starts a sub-pixel convolution as a nearest-neighbor resize convolution.
 
-  All prod(scale) kernels that write the pixels of one block start equal, so
-  that the first images have no checkerboard. Training may bring one back.
+  The prod(scale) kernels that write the pixels of a block start equal. So the
+  first images have no checkerboard, but training may bring one back.
 
   Args:
-    scale: factor, one int or one for each spatial axis.
-    initializer: draws the kernel [*K, I, C] that they share.
+    scale: upsampling factor, one int or one for each spatial axis.
+    initializer: initializer of the common kernel, [*K, I, C].
     mode: order of the channels, 'DCR' or 'CRD', as in `tconv.depth_to_space`.
 
   Returns:
     An initializer for kernels [*K, I, prod(scale) * C] of
-    `tconv.sub_pixel_conv` in this `mode`. It raises a ValueError if a shape
-    does not fit.
+    `tconv.sub_pixel_conv` with the same `mode`. It raises a ValueError if a
+    shape does not fit.
 
   Raises:
     ValueError: `mode` is unknown.
@@ -56,7 +56,7 @@ def icnr(scale: int | Sequence[int],
           f'shape must end in a multiple of prod(scale) = {copies} channels; '
           f'got {tuple(shape)}.')
     kernel = initializer(key, (*shape[:-1], shape[-1] // copies), dtype)
-    if mode == 'CRD':  # The offset within the block is the inner part.
+    if mode == 'CRD':  # The offset within the block varies fastest.
       return jnp.repeat(kernel, copies, -1)
     return jnp.tile(kernel, copies)
 
@@ -66,14 +66,14 @@ def icnr(scale: int | Sequence[int],
 def bilinear_upsampling() -> Initializer:
   """Starts a transposed convolution as bilinear interpolation.
 
-  Each channel is upsampled by itself: the taps stand where the input's channel
-  is the output's, in each group. The factor is
-  ceil(k / 2), so that k = 2 * stride (less one for an odd stride) with 'SAME'
-  padding gives exactly `tconv.upsample` away from the border.
+  Each channel is upsampled by itself: within each group, the kernel is zero
+  where input and output channel differ. The factor is ceil(k / 2). So a kernel
+  size of 2 * stride (minus one for an odd stride) with 'SAME' padding gives
+  exactly `tconv.upsample`, away from the border.
 
   Returns:
     An initializer for kernels [*K, C / groups, O] with C = O. It ignores the
-    key, and raises a ValueError if a shape does not fit.
+    random key, and raises a ValueError if a shape does not fit.
 
   References:
     Long, Shelhamer and Darrell, `Fully convolutional networks for semantic

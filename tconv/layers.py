@@ -1,8 +1,9 @@
-"""What the layers of `tconv.nnx` and `tconv.linen` do; those only adapt it.
+"""The computations of the layers in `tconv.nnx` and `tconv.linen`.
 
-A layer is any object with the attributes that both kinds share by name; the
-parameters, and `promote` for its dtypes, are given beside it. Inputs are
-[*batch, *size, I] with any number of batch axes, or none.
+Those two modules adapt these functions to Flax. A layer is any object with the
+attributes that both kinds of layers have. Its parameters are separate
+arguments, and so is `promote`, which converts arrays to one dtype. Inputs are
+[*batch, *size, I] arrays with any number of batch axes, or none.
 """
 
 from collections.abc import Callable
@@ -20,12 +21,12 @@ from tconv import phases
 from tconv import resample
 from tconv.dialects import lax as lax_dialect
 
-# From inputs, kernel and bias (or None) to the same in one dtype.
+# Converts inputs, kernel and bias (or None) to one dtype.
 Promote = Callable[..., Sequence[Any]]
 
 
 def kernel_axes(kernel_size: int | Sequence[int]) -> geometry.Size:
-  """Reads a layer's kernel size; as in Flax, an int is one axis."""
+  """Reads a layer's kernel size; as in Flax, an int stands for one axis."""
   return geometry.per_axis('kernel_size', kernel_size, np.size(kernel_size), 1)
 
 
@@ -35,17 +36,18 @@ def kernel_shape(kernel_size: int | Sequence[int], in_features: int,
   """The shape of a layer's kernel.
 
   Args:
-    kernel_size: taps, one number for each axis; an int is one axis.
-    in_features: I, channels of the inputs.
-    out_features: O, channels of the result.
-    feature_group_count: number of groups that both fall into.
-    transpose_kernel: whether it is the kernel of a convolution from O to I.
+    kernel_size: number of taps on each axis; an int stands for one axis.
+    in_features: number of channels of the inputs, I.
+    out_features: number of channels of the result, O.
+    feature_group_count: number of groups of channels.
+    transpose_kernel: whether the kernel is that of a convolution from O to I
+      channels.
 
   Returns:
-    [*K, I / groups, O], or [*K, O / groups, I] if `transpose_kernel`.
+    [*K, I / groups, O], or [*K, O / groups, I] with `transpose_kernel`.
 
   Raises:
-    ValueError: an argument is illegal; the message names it.
+    ValueError: an argument is invalid; the message names it.
   """
   groups = feature_group_count
   if (not isinstance(groups, (int, np.integer)) or groups < 1
@@ -66,13 +68,13 @@ def check_inputs(inputs: jax.Array, kernel_shape: Sequence[int],
 
   Args:
     inputs: [*batch, *size, I] array.
-    kernel_shape: [*K, I / groups, O], or [*K, O / groups, I] if
+    kernel_shape: [*K, I / groups, O], or [*K, O / groups, I] with
       `transpose_kernel`.
-    feature_group_count: number of groups.
-    transpose_kernel: the layer's.
+    feature_group_count: number of groups of channels.
+    transpose_kernel: `transpose_kernel` of the layer.
 
   Raises:
-    ValueError: `inputs` have too few axes, or another number of channels.
+    ValueError: `inputs` have too few axes or a wrong number of channels.
   """
   shape = jnp.shape(inputs)
   num_axes = len(kernel_shape) - 2
@@ -86,7 +88,7 @@ def check_inputs(inputs: jax.Array, kernel_shape: Sequence[int],
     return
   hint = ''
   if num_axes and shape[-num_axes - 1] == features:
-    hint = (' The inputs look channels first, and layers take channels last: '
+    hint = (' The inputs look channels first, but layers take channels last: '
             f'pass jnp.moveaxis(inputs, {-num_axes - 1}, -1).')
   raise ValueError(
       f'inputs must have in_features = {features} channels on the last axis; '
@@ -96,7 +98,7 @@ def check_inputs(inputs: jax.Array, kernel_shape: Sequence[int],
 
 def shuffled_features(kernel_size: int | Sequence[int],
                       scale: int | Sequence[int], features: int) -> int:
-  """The number of channels, prod(scale) * features, that a shuffle reads."""
+  """The number of channels before pixel shuffle, prod(scale) * features."""
   scale = geometry.per_axis('scale', scale, len(kernel_axes(kernel_size)), 1)
   return math.prod(scale) * features
 
@@ -107,21 +109,22 @@ def conv_transpose(layer: Any, inputs: jax.Array, kernel: jax.Array,
   """Applies a `ConvTranspose`.
 
   Args:
-    layer: an object with Flax's `strides`, `padding`, `kernel_dilation`,
+    layer: object with Flax's `strides`, `padding`, `kernel_dilation`,
       `mask`, `precision`, `preferred_element_type`, `transpose_kernel`, and
       `feature_group_count`, `output_padding`, `method`, `equal_phases`,
       `use_consistent_padding`.
     inputs: [*batch, *size, I] array.
-    kernel: [*K, I / groups, O], or [*K, O / groups, I] if `transpose_kernel`.
+    kernel: [*K, I / groups, O] array, or [*K, O / groups, I] with
+      `transpose_kernel`.
     bias: [O] array, or None.
-    promote: brings the arrays to one dtype.
-    output_size: as in `tconv.conv_transpose`.
+    promote: function that converts the arrays to one dtype.
+    output_size: size of the result, as in `tconv.conv_transpose`.
 
   Returns:
     [*batch, *fine, O] array.
 
   Raises:
-    ValueError: an argument of the layer is illegal; the message names it.
+    ValueError: an argument of the layer is invalid; the message names it.
   """
   check_inputs(inputs, kernel.shape, layer.feature_group_count,
                layer.transpose_kernel)
@@ -131,7 +134,7 @@ def conv_transpose(layer: Any, inputs: jax.Array, kernel: jax.Array,
   if layer.mask is not None:
     if layer.equal_phases:
       raise ValueError(
-          'equal_phases must be False with a mask, as each would undo the '
+          'equal_phases must be False with a mask, because each would undo the '
           'other.')
     if layer.mask.shape != kernel.shape:
       raise ValueError(
@@ -140,8 +143,8 @@ def conv_transpose(layer: Any, inputs: jax.Array, kernel: jax.Array,
     kernel = kernel * layer.mask
   padding = _padding(layer, kernel_size, dilation)
   inputs, kernel, bias = promote(inputs, kernel, bias)
-  if layer.equal_phases:  # In the dtype of the computation: none is undone.
-    # The kernel may be turned around: `tconv.phases` says why that is the same.
+  if layer.equal_phases:  # In the dtype of the computation: no rounding after.
+    # The kernel may be flipped: `tconv.phases` explains why that is the same.
     kernel = phases.equalize_phases(kernel, strides, kernel_dilation=dilation)
   kernel = lax_dialect.kernel_from_flax(
       kernel, layer.transpose_kernel,
@@ -155,8 +158,8 @@ def conv_transpose(layer: Any, inputs: jax.Array, kernel: jax.Array,
         precision=layer.precision, method=layer.method,
         preferred_element_type=layer.preferred_element_type)
     if padding == 'CIRCULAR':
-      # tconv centres the taps. Flax centres what a 'VALID' result exceeds
-      # size * stride by, and favours the low end if it turns the kernel around.
+      # tconv centers the taps. Flax centers the part of a 'VALID' result that
+      # exceeds size * stride, and prefers the low end if it flips the kernel.
       effective = geometry.effective_size(kernel_size, dilation)
       shift = [(e - 1) // 2 - (max(e - s, 0) + layer.transpose_kernel) // 2
                for e, s in zip(effective, strides)]
@@ -167,22 +170,22 @@ def conv_transpose(layer: Any, inputs: jax.Array, kernel: jax.Array,
 
 
 def fold(layer: Any, kernel: jax.Array, promote: Promote) -> jax.Array:
-  """Gives the kernel with which a layer needs no `equal_phases`.
+  """The kernel with which a layer no longer needs `equal_phases`.
 
   Args:
-    layer: an object with `strides`, `kernel_dilation` and `equal_phases`.
-    kernel: the parameter, [*K, I / groups, O] or [*K, O / groups, I].
-    promote: brings the arrays to one dtype.
+    layer: object with `strides`, `kernel_dilation` and `equal_phases`.
+    kernel: parameter of the layer, [*K, I / groups, O] or [*K, O / groups, I].
+    promote: function that converts the arrays to one dtype.
 
   Returns:
-    array like `kernel`: the kernel that the layer computes with, for inputs of
+    Array like `kernel`: the equalized kernel that the layer uses for inputs of
     the parameter's dtype.
   """
   if not layer.equal_phases:
     return kernel
   strides, dilation = _steps(layer, kernel.ndim - 2)
   _, computed, _ = promote(kernel, kernel, None)
-  # Whichever of the two has fewer bits decides which values can be kept.
+  # The dtype with fewer bits determines which values can be kept.
   narrow = min(computed.dtype, kernel.dtype, key=lambda d: jnp.finfo(d).bits)
   return phases.equalize_phases(
       kernel.astype(narrow), strides, kernel_dilation=dilation
@@ -194,12 +197,12 @@ def resize_conv(layer: Any, inputs: jax.Array, kernel: jax.Array,
   """Applies a `ResizeConv`.
 
   Args:
-    layer: an object with `scale`, `padding`, `method`, `feature_group_count`
+    layer: object with `scale`, `padding`, `method`, `feature_group_count`
       and `precision`.
     inputs: [*batch, *size, I] array.
     kernel: [*K, I / groups, O] array.
     bias: [O] array, or None.
-    promote: brings the arrays to one dtype.
+    promote: function that converts the arrays to one dtype.
 
   Returns:
     [*batch, *fine, O] array.
@@ -221,12 +224,12 @@ def sub_pixel_conv(layer: Any, inputs: jax.Array, kernel: jax.Array,
   """Applies a `SubPixelConv`: the bias comes before the shuffle.
 
   Args:
-    layer: an object with `scale`, `padding`, `mode`, `feature_group_count`
+    layer: object with `scale`, `padding`, `mode`, `feature_group_count`
       and `precision`.
     inputs: [*batch, *size, I] array.
     kernel: [*K, I / groups, prod(scale) * O] array.
     bias: [prod(scale) * O] array, or None.
-    promote: brings the arrays to one dtype.
+    promote: function that converts the arrays to one dtype.
 
   Returns:
     [*batch, *fine, O] array.
@@ -244,7 +247,7 @@ def sub_pixel_conv(layer: Any, inputs: jax.Array, kernel: jax.Array,
 
 
 def _steps(layer: Any, num_axes: int) -> tuple[geometry.Size, geometry.Size]:
-  """Reads a layer's strides and dilation, where None is Flax's for 1."""
+  """Reads a layer's strides and dilation; in Flax, None stands for 1."""
   strides, dilation = (
       geometry.per_axis(name, 1 if steps is None else steps, num_axes, 1)
       for name, steps in (('strides', layer.strides),
@@ -254,15 +257,15 @@ def _steps(layer: Any, num_axes: int) -> tuple[geometry.Size, geometry.Size]:
 
 def _padding(layer: Any, kernel_size: geometry.Size,
              dilation: geometry.Size) -> geometry.Padding:
-  """A layer's padding as the library's; its numbers are those of lax."""
+  """Converts a layer's padding, whose numbers are those of lax, to tconv's."""
   padding = layer.padding
   pads = geometry.explicit_padding(padding, len(kernel_size))
   if isinstance(pads, str):
     if pads != padding:
       raise ValueError(
-          f'padding must be in capitals, {pads!r}; got {padding!r}. Flax takes '
-          'lower case for the padding of an ordinary convolution, with another '
-          'result, and only at strides of 1.')
+          f'padding must be in capitals, {pads!r}; got {padding!r}. Flax reads '
+          'lower case as the padding of an ordinary convolution, at strides of '
+          '1 only and with another result.')
     return pads
   if layer.use_consistent_padding:
     return pads
@@ -270,7 +273,7 @@ def _padding(layer: Any, kernel_size: geometry.Size,
 
 
 def _with_bias(result: jax.Array, bias: jax.Array | None) -> jax.Array:
-  """Adds [C] to [..., C], with what promotion of dtypes there is."""
+  """Adds a [C] bias to [..., C]; the mode of dtype promotion applies."""
   if bias is None:
     return result
   return result + bias.reshape((1,) * (result.ndim - 1) + (-1,))
@@ -278,7 +281,7 @@ def _with_bias(result: jax.Array, bias: jax.Array | None) -> jax.Array:
 
 def _over_batch_axes(apply: Callable[[jax.Array], jax.Array],
                      inputs: jax.Array, num_axes: int) -> jax.Array:
-  """Applies a function of [N, *size, I] images to any number of batch axes."""
+  """Applies a function of [N, *size, I] to any number of batch axes."""
   axes = inputs.ndim - num_axes - 1
   batch, image = inputs.shape[:axes], inputs.shape[axes:]
   result = apply(inputs.reshape(math.prod(batch), *image))

@@ -1,4 +1,4 @@
-"""Layers for `flax.linen`; what they compute stands in `tconv.layers`."""
+"""Layers for `flax.linen`. `tconv.layers` has the computations."""
 
 from collections.abc import Callable
 from collections.abc import Mapping
@@ -21,8 +21,9 @@ from tconv import layers
 class ConvTranspose(nn.ConvTranspose):
   """Flax's transposed convolution, with groups, any size and equal phases.
 
-  It can stand wherever `flax.linen.ConvTranspose` does: same arguments, same
-  parameters from the same seed, same results. Variables of one fit the other.
+  It can replace `flax.linen.ConvTranspose`: it has the same arguments, the same
+  parameters for the same seed, and the same results. Variables are
+  interchangeable.
 
     layer = tconv.linen.ConvTranspose(4, (4, 4), strides=(2, 2))
     y = jnp.ones((1, 8, 8, 3))
@@ -31,38 +32,41 @@ class ConvTranspose(nn.ConvTranspose):
     x = layer.apply(variables, y, output_size=(15, 16))  # [1, 15, 16, 4]
 
   Attributes:
-    features: O, channels of the result.
-    kernel_size: taps, one number for each spatial axis; an int is one axis.
+    features: number of channels of the result, O.
+    kernel_size: number of taps on each spatial axis; an int stands for one
+      axis.
     strides: one int, or one for each axis; None for 1.
-    padding: 'SAME', 'VALID' or 'CIRCULAR' as for the forward convolution, but
-      that 'CIRCULAR' is centred as in Flax; or numbers as in
-      `jax.lax.conv_transpose`, which pad the dilated inputs: one int, one int
-      for each axis, or a (low, high) pair for each. k_eff - 1 minus these is
-      the forward convolution's padding, and PyTorch's, which
-      `use_consistent_padding` takes as it is. Names must be in capitals: lower
-      case is another padding to Flax.
-    kernel_dilation: steps between taps, as `strides`.
+    padding: 'SAME', 'VALID' or 'CIRCULAR' of the forward convolution, in
+      capitals, where 'CIRCULAR' is centered as in Flax; or numbers: one int,
+      one int for each axis, or a (low, high) pair for each axis. Numbers pad
+      the dilated inputs, as in `jax.lax.conv_transpose`: they are k_eff - 1
+      minus the padding of the forward convolution and of PyTorch. With
+      `use_consistent_padding`, numbers are that padding itself.
+    kernel_dilation: distance between taps, one int or one for each axis; None
+      for 1.
     use_bias: whether to add a bias.
-    mask: array of the kernel's shape to multiply it with, or None.
-    dtype: of the computation; None for that of inputs and parameters.
-    param_dtype: of the parameters.
-    precision: as in `tconv.conv_transpose`.
+    mask: array of the kernel's shape by which to multiply the kernel, or None.
+    dtype: dtype of the computation; None for that of inputs and parameters.
+    param_dtype: dtype of the parameters.
+    precision: precision of products, as in `tconv.conv_transpose`.
     kernel_init: initializer of the kernel.
     bias_init: initializer of the bias.
-    transpose_kernel: whether the kernel is that of the forward convolution.
-    promote_dtype: brings inputs, kernel and bias to one dtype.
-    preferred_element_type: as in `tconv.conv_transpose`.
-    feature_group_count: groups that the channels on both sides fall into. The
-      kernel is [*K, I / groups, O], or with `transpose_kernel`
-      [*K, O / groups, I].
-    output_padding: as in `tconv.conv_transpose`, for padding in numbers.
-    method: as in `tconv.conv_transpose`.
-    equal_phases: whether to use `tconv.equalize_phases` of the kernel, so that
-      no checkerboard can be learned. Gradients flow through it. `fold` makes
-      the result the parameter, once the layer is trained.
+    transpose_kernel: whether the kernel is that of the forward convolution, as
+      in PyTorch, ONNX, Keras and `tconv.conv_transpose`.
+    promote_dtype: function that converts inputs, kernel and bias to one dtype.
+    preferred_element_type: dtype of the accumulation and of the result, as in
+      `tconv.conv_transpose`.
+    feature_group_count: number of groups of channels. The kernel is
+      [*K, I / groups, O], or [*K, O / groups, I] with `transpose_kernel`.
+    output_padding: number of positions to add at the high end, for padding in
+      numbers, as in `tconv.conv_transpose`.
+    method: form that computes the result, as in `tconv.conv_transpose`.
+    equal_phases: whether to apply `tconv.equalize_phases` to the kernel, so
+      that the layer cannot learn a checkerboard. Gradients flow through it.
+      After training, `fold` makes the equalized kernel the parameter.
     use_consistent_padding: whether padding in numbers is that of the forward
-      convolution, as PyTorch's and that of `tconv.conv_transpose`; named after
-      the argument of `jax.lax.conv_transpose`.
+      convolution, as in PyTorch and `tconv.conv_transpose`. The name is that of
+      an argument of `jax.lax.conv_transpose`.
   """
 
   feature_group_count: int = 1
@@ -84,7 +88,7 @@ class ConvTranspose(nn.ConvTranspose):
       [*batch, *fine, O] array.
 
     Raises:
-      ValueError: an argument is illegal; the message names it.
+      ValueError: an argument is invalid; the message names it.
     """
     return layers.conv_transpose(
         self, inputs,
@@ -94,21 +98,23 @@ class ConvTranspose(nn.ConvTranspose):
   @nn.nowrap
   def fold(self, variables: Mapping[str, Any]
            ) -> tuple['ConvTranspose', dict[str, Any]]:
-    """Makes the equalized kernel the parameter, and ends `equal_phases`.
+    """Makes the equalized kernel the parameter, and turns `equal_phases` off.
 
       layer, variables = layer.fold(variables)
 
-    The new layer computes the same values, without the work of making its
-    phases equal in each call. Training may bring a grid back from there on.
+    The new layer computes the same values, without equalizing the phases in
+    each call. Further training may bring a grid back.
 
-    Where inputs are of a wider dtype than the parameter, and so was the kernel
-    that was made equal, results differ by the rounding to the parameter's.
+    If inputs have a wider dtype than the parameter, the layer equalized the
+    kernel in that dtype. Results then differ by the rounding of the kernel to
+    the parameter's dtype.
 
     Args:
-      variables: of this layer; of a model, those below the layer's name.
+      variables: variables of this layer; in a model, those under the layer's
+        name.
 
     Returns:
-      The layer without `equal_phases`, and variables with the new kernel.
+      The layer without `equal_phases`, and the variables with the new kernel.
     """
     params = dict(variables['params'])
     params['kernel'] = jax.tree.map(
@@ -118,7 +124,7 @@ class ConvTranspose(nn.ConvTranspose):
 
 
 class _Upsampler(nn.Module):
-  """A convolution, and a way to enlarge the image without a kernel."""
+  """Base of layers that convolve, and enlarge the image without a kernel."""
 
   features: int
   kernel_size: int | Sequence[int]
@@ -148,19 +154,21 @@ class ResizeConv(_Upsampler):
     # x is [1, 16, 16, 4], the kernel [3, 3, 3, 4]
 
   Attributes:
-    features: O, channels of the result.
-    kernel_size: taps, one number for each spatial axis; an int is one axis.
-    scale: factor, one int or one for each axis.
-    padding: of the convolution on the fine grid, as in `tconv.conv`.
-    feature_group_count: groups; the kernel is [*K, I / groups, O].
+    features: number of channels of the result, O.
+    kernel_size: number of taps on each spatial axis; an int stands for one
+      axis.
+    scale: upsampling factor, one int or one for each axis.
+    padding: padding of the convolution on the fine grid, as in `tconv.conv`.
+    feature_group_count: number of groups of channels. The kernel is
+      [*K, I / groups, O].
     use_bias: whether to add a bias.
-    dtype: of the computation; None for that of inputs and parameters.
-    param_dtype: of the parameters.
-    precision: as in `tconv.conv`.
+    dtype: dtype of the computation; None for that of inputs and parameters.
+    param_dtype: dtype of the parameters.
+    precision: precision of products, as in `tconv.conv`.
     kernel_init: initializer of the kernel.
     bias_init: initializer of the bias.
-    promote_dtype: brings inputs, kernel and bias to one dtype.
-    method: of the interpolation, 'nearest', 'bilinear' or 'bicubic'.
+    promote_dtype: function that converts inputs, kernel and bias to one dtype.
+    method: interpolation, 'nearest', 'bilinear' or 'bicubic'.
   """
 
   method: str = 'nearest'
@@ -176,7 +184,7 @@ class ResizeConv(_Upsampler):
       [*batch, *(size * scale), O] array, for 'SAME' padding.
 
     Raises:
-      ValueError: an argument is illegal; the message names it.
+      ValueError: an argument is invalid; the message names it.
     """
     return self._apply(layers.resize_conv, inputs, self.features)
 
@@ -184,8 +192,8 @@ class ResizeConv(_Upsampler):
 class SubPixelConv(_Upsampler):
   """Convolves, then shuffles: `tconv.sub_pixel_conv` with a bias.
 
-  With `tconv.initializers.icnr(scale)` as `kernel_init`, given the same `mode`,
-  it starts without a checkerboard.
+  With `kernel_init=tconv.initializers.icnr(scale)` of the same `mode`, training
+  starts without a checkerboard.
 
     layer = tconv.linen.SubPixelConv(4, (3, 3), 2)
     y = jnp.ones((1, 8, 8, 3))
@@ -193,19 +201,20 @@ class SubPixelConv(_Upsampler):
     # x is [1, 16, 16, 4], the kernel [3, 3, 3, 16]
 
   Attributes:
-    features: O, channels of the result.
-    kernel_size: taps, one number for each spatial axis; an int is one axis.
-    scale: factor, one int or one for each axis.
-    padding: of the convolution on the coarse grid, as in `tconv.conv`.
-    feature_group_count: groups, of the channels before the shuffle; the kernel
-      is [*K, I / groups, prod(scale) * O].
+    features: number of channels of the result, O.
+    kernel_size: number of taps on each spatial axis; an int stands for one
+      axis.
+    scale: upsampling factor, one int or one for each axis.
+    padding: padding of the convolution on the coarse grid, as in `tconv.conv`.
+    feature_group_count: number of groups of channels before the shuffle. The
+      kernel is [*K, I / groups, prod(scale) * O].
     use_bias: whether to add a bias, [prod(scale) * O], before the shuffle.
-    dtype: of the computation; None for that of inputs and parameters.
-    param_dtype: of the parameters.
-    precision: as in `tconv.conv`.
+    dtype: dtype of the computation; None for that of inputs and parameters.
+    param_dtype: dtype of the parameters.
+    precision: precision of products, as in `tconv.conv`.
     kernel_init: initializer of the kernel.
     bias_init: initializer of the bias.
-    promote_dtype: brings inputs, kernel and bias to one dtype.
+    promote_dtype: function that converts inputs, kernel and bias to one dtype.
     mode: order of the channels before the shuffle, 'DCR' or 'CRD' (that of
       PyTorch's `PixelShuffle`), as in `tconv.depth_to_space`.
   """
@@ -223,7 +232,7 @@ class SubPixelConv(_Upsampler):
       [*batch, *(size * scale), O] array, for 'SAME' padding.
 
     Raises:
-      ValueError: an argument is illegal; the message names it.
+      ValueError: an argument is invalid; the message names it.
     """
     return self._apply(layers.sub_pixel_conv, inputs, layers.shuffled_features(
         self.kernel_size, self.scale, self.features))
@@ -231,7 +240,7 @@ class SubPixelConv(_Upsampler):
 
 def _parameters(layer, inputs: jax.Array, features: int,
                 transpose_kernel: bool = False):
-  """Makes or reads a layer's kernel and bias."""
+  """Creates or reads a layer's kernel and bias."""
   if layer.has_variable('params', 'kernel'):
     kernel = meta.unbox(layer.get_variable('params', 'kernel'))
     layers.check_inputs(inputs, kernel.shape, layer.feature_group_count,

@@ -1,4 +1,4 @@
-"""Layers for `flax.nnx`; what they compute stands in `tconv.layers`."""
+"""Layers for `flax.nnx`. `tconv.layers` has the computations."""
 
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -21,8 +21,9 @@ _NO_METADATA = types.MappingProxyType({})
 class ConvTranspose(nnx.ConvTranspose):
   """Flax's transposed convolution, with groups, any size and equal phases.
 
-  It can stand wherever `flax.nnx.ConvTranspose` does: same arguments, same
-  parameters from the same seed, same results. The state of one fits the other.
+  It can replace `flax.nnx.ConvTranspose`: it has the same arguments, the same
+  parameters for the same seed, and the same results. States are
+  interchangeable.
 
     layer = tconv.nnx.ConvTranspose(3, 4, (4, 4), 2, rngs=nnx.Rngs(0))
     y = jnp.ones((1, 8, 8, 3))
@@ -30,42 +31,46 @@ class ConvTranspose(nnx.ConvTranspose):
     x = layer(y, output_size=(15, 16))  # [1, 15, 16, 4]
 
   Args:
-    in_features: I, channels of the inputs.
-    out_features: O, channels of the result.
-    kernel_size: taps, one number for each spatial axis; an int is one axis.
+    in_features: number of channels of the inputs, I.
+    out_features: number of channels of the result, O.
+    kernel_size: number of taps on each spatial axis; an int stands for one
+      axis.
     strides: one int, or one for each axis; None for 1.
-    padding: 'SAME', 'VALID' or 'CIRCULAR' as for the forward convolution, but
-      that 'CIRCULAR' is centred as in Flax; or numbers as in
-      `jax.lax.conv_transpose`, which pad the dilated inputs: one int, one int
-      for each axis, or a (low, high) pair for each. k_eff - 1 minus these is
-      the forward convolution's padding, and PyTorch's, which
-      `use_consistent_padding` takes as it is. Names must be in capitals: lower
-      case is another padding to Flax.
-    kernel_dilation: steps between taps, as `strides`.
+    padding: 'SAME', 'VALID' or 'CIRCULAR' of the forward convolution, in
+      capitals, where 'CIRCULAR' is centered as in Flax; or numbers: one int,
+      one int for each axis, or a (low, high) pair for each axis. Numbers pad
+      the dilated inputs, as in `jax.lax.conv_transpose`: they are k_eff - 1
+      minus the padding of the forward convolution and of PyTorch. With
+      `use_consistent_padding`, numbers are that padding itself.
+    kernel_dilation: distance between taps, one int or one for each axis; None
+      for 1.
     use_bias: whether to add a bias.
-    mask: array of the kernel's shape to multiply it with, or None.
-    dtype: of the computation; None for that of inputs and parameters.
-    param_dtype: of the parameters.
-    precision: as in `tconv.conv_transpose`.
+    mask: array of the kernel's shape by which to multiply the kernel, or None.
+    dtype: dtype of the computation; None for that of inputs and parameters.
+    param_dtype: dtype of the parameters.
+    precision: precision of products, as in `tconv.conv_transpose`.
     kernel_init: initializer of the kernel.
     bias_init: initializer of the bias.
-    transpose_kernel: whether the kernel is that of the forward convolution.
-    promote_dtype: brings a tuple of inputs, kernel and bias to one dtype.
-    preferred_element_type: as in `tconv.conv_transpose`.
-    rngs: for the initializers.
-    kernel_metadata: of the kernel's `nnx.Param`.
-    bias_metadata: of the bias's.
-    feature_group_count: groups that the channels on both sides fall into. The
-      kernel is [*K, I / groups, O], or with `transpose_kernel`
-      [*K, O / groups, I].
-    output_padding: as in `tconv.conv_transpose`, for padding in numbers.
-    method: as in `tconv.conv_transpose`.
-    equal_phases: whether to use `tconv.equalize_phases` of the kernel, so that
-      no checkerboard can be learned. Gradients flow through it. `fold` makes
-      the result the parameter, once the layer is trained.
+    transpose_kernel: whether the kernel is that of the forward convolution, as
+      in PyTorch, ONNX, Keras and `tconv.conv_transpose`.
+    promote_dtype: function that converts a tuple of inputs, kernel and bias to
+      one dtype.
+    preferred_element_type: dtype of the accumulation and of the result, as in
+      `tconv.conv_transpose`.
+    rngs: random number generators for the initializers.
+    kernel_metadata: metadata of the kernel's `nnx.Param`.
+    bias_metadata: metadata of the bias's `nnx.Param`.
+    feature_group_count: number of groups of channels. The kernel is
+      [*K, I / groups, O], or [*K, O / groups, I] with `transpose_kernel`.
+    output_padding: number of positions to add at the high end, for padding in
+      numbers, as in `tconv.conv_transpose`.
+    method: form that computes the result, as in `tconv.conv_transpose`.
+    equal_phases: whether to apply `tconv.equalize_phases` to the kernel, so
+      that the layer cannot learn a checkerboard. Gradients flow through it.
+      After training, `fold` makes the equalized kernel the parameter.
     use_consistent_padding: whether padding in numbers is that of the forward
-      convolution, as PyTorch's and that of `tconv.conv_transpose`; named after
-      the argument of `jax.lax.conv_transpose`.
+      convolution, as in PyTorch and `tconv.conv_transpose`. The name is that of
+      an argument of `jax.lax.conv_transpose`.
 
   Raises:
     ValueError: `feature_group_count` does not divide the channels.
@@ -105,7 +110,7 @@ class ConvTranspose(nnx.ConvTranspose):
         in_features, out_features, kernel_size, strides, padding=padding,
         kernel_dilation=kernel_dilation, use_bias=use_bias, mask=mask,
         dtype=dtype, param_dtype=param_dtype, precision=precision,
-        # Flax knows no groups, and would ask for the whole kernel.
+        # Flax has no groups here, and would ask for a kernel without groups.
         kernel_init=lambda key, _, dtype: kernel_init(key, shape, dtype),
         bias_init=bias_init, transpose_kernel=transpose_kernel,
         promote_dtype=promote_dtype,
@@ -130,19 +135,20 @@ class ConvTranspose(nnx.ConvTranspose):
       [*batch, *fine, O] array.
 
     Raises:
-      ValueError: an argument is illegal; the message names it.
+      ValueError: an argument is invalid; the message names it.
     """
     return layers.conv_transpose(
         self, inputs, *_parameters(self), _promote(self), output_size)
 
   def fold(self) -> None:
-    """Makes the equalized kernel the parameter, and ends `equal_phases`.
+    """Makes the equalized kernel the parameter, and turns `equal_phases` off.
 
-    The layer computes the same values as before, without the work of making its
-    phases equal in each call. Training may bring a grid back from here on.
+    The layer computes the same values as before, without equalizing the phases
+    in each call. Further training may bring a grid back.
 
-    Where inputs are of a wider dtype than the parameter, and so was the kernel
-    that was made equal, results differ by the rounding to the parameter's.
+    If inputs have a wider dtype than the parameter, the layer equalized the
+    kernel in that dtype. Results then differ by the rounding of the kernel to
+    the parameter's dtype.
     """
     kernel, _ = _parameters(self)
     self.kernel[...] = layers.fold(self, kernel, _promote(self))
@@ -150,7 +156,7 @@ class ConvTranspose(nnx.ConvTranspose):
 
 
 class _Upsampler(nnx.Module):
-  """A convolution, and a way to enlarge the image without a kernel."""
+  """Base of layers that convolve, and enlarge the image without a kernel."""
 
   def __init__(
       self,
@@ -194,7 +200,7 @@ class _Upsampler(nnx.Module):
           bias_init(rngs.params(), (features,), param_dtype), **bias_metadata)
 
   def _conv_features(self) -> int:
-    """Channels that the convolution writes."""
+    """Number of channels that the convolution writes."""
     return self.out_features
 
 
@@ -205,13 +211,15 @@ class ResizeConv(_Upsampler):
     x = layer(jnp.ones((1, 8, 8, 3)))  # [1, 16, 16, 4]
 
   Args:
-    in_features: I, channels of the inputs.
-    out_features: O, channels of the result.
-    kernel_size: taps, one number for each spatial axis; an int is one axis.
-    scale: factor, one int or one for each axis.
-    method: of the interpolation, 'nearest', 'bilinear' or 'bicubic'.
-    **options: those of `SubPixelConv`, but `mode`. The padding is that of
-      the convolution on the fine grid, the kernel [*K, I / groups, O].
+    in_features: number of channels of the inputs, I.
+    out_features: number of channels of the result, O.
+    kernel_size: number of taps on each spatial axis; an int stands for one
+      axis.
+    scale: upsampling factor, one int or one for each axis.
+    method: interpolation, 'nearest', 'bilinear' or 'bicubic'.
+    **options: options of `SubPixelConv` except `mode`. Here, `padding` is that
+      of the convolution on the fine grid, and the kernel is
+      [*K, I / groups, O].
 
   Raises:
     ValueError: `feature_group_count` does not divide the channels.
@@ -233,7 +241,7 @@ class ResizeConv(_Upsampler):
       [*batch, *(size * scale), O] array, for 'SAME' padding.
 
     Raises:
-      ValueError: an argument is illegal; the message names it.
+      ValueError: an argument is invalid; the message names it.
     """
     return layers.resize_conv(self, inputs, *_parameters(self), _promote(self))
 
@@ -241,30 +249,32 @@ class ResizeConv(_Upsampler):
 class SubPixelConv(_Upsampler):
   """Convolves, then shuffles: `tconv.sub_pixel_conv` with a bias.
 
-  With `tconv.initializers.icnr(scale)` as `kernel_init`, given the same `mode`,
-  it starts without a checkerboard.
+  With `kernel_init=tconv.initializers.icnr(scale)` of the same `mode`, training
+  starts without a checkerboard.
 
     layer = tconv.nnx.SubPixelConv(3, 4, (3, 3), 2, rngs=nnx.Rngs(0))
     x = layer(jnp.ones((1, 8, 8, 3)))  # [1, 16, 16, 4]
 
   Args:
-    in_features: I, channels of the inputs.
-    out_features: O, channels of the result.
-    kernel_size: taps, one number for each spatial axis; an int is one axis.
-    scale: factor, one int or one for each axis.
-    padding: of the convolution on the coarse grid, as in `tconv.conv`.
-    feature_group_count: groups, of the channels before the shuffle; the kernel
-      is [*K, I / groups, prod(scale) * O].
+    in_features: number of channels of the inputs, I.
+    out_features: number of channels of the result, O.
+    kernel_size: number of taps on each spatial axis; an int stands for one
+      axis.
+    scale: upsampling factor, one int or one for each axis.
+    padding: padding of the convolution on the coarse grid, as in `tconv.conv`.
+    feature_group_count: number of groups of channels before the shuffle. The
+      kernel is [*K, I / groups, prod(scale) * O].
     use_bias: whether to add a bias, [prod(scale) * O], before the shuffle.
-    dtype: of the computation; None for that of inputs and parameters.
-    param_dtype: of the parameters.
-    precision: as in `tconv.conv`.
+    dtype: dtype of the computation; None for that of inputs and parameters.
+    param_dtype: dtype of the parameters.
+    precision: precision of products, as in `tconv.conv`.
     kernel_init: initializer of the kernel.
     bias_init: initializer of the bias.
-    promote_dtype: brings a tuple of inputs, kernel and bias to one dtype.
-    rngs: for the initializers.
-    kernel_metadata: of the kernel's `nnx.Param`.
-    bias_metadata: of the bias's.
+    promote_dtype: function that converts a tuple of inputs, kernel and bias to
+      one dtype.
+    rngs: random number generators for the initializers.
+    kernel_metadata: metadata of the kernel's `nnx.Param`.
+    bias_metadata: metadata of the bias's `nnx.Param`.
     mode: order of the channels before the shuffle, 'DCR' or 'CRD' (that of
       PyTorch's `PixelShuffle`), as in `tconv.depth_to_space`.
 
@@ -292,7 +302,7 @@ class SubPixelConv(_Upsampler):
       [*batch, *(size * scale), O] array, for 'SAME' padding.
 
     Raises:
-      ValueError: an argument is illegal; the message names it.
+      ValueError: an argument is invalid; the message names it.
     """
     return layers.sub_pixel_conv(
         self, inputs, *_parameters(self), _promote(self))

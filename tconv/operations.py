@@ -1,10 +1,12 @@
-"""The front door: `conv`, `conv_transpose`, `conv_kernel_grad`, `conv_matrix`.
+"""The public operations: `conv`, `conv_transpose` and their two companions.
 
-All four take the same kernel, [*K, C / groups, O], and the same arguments, and
-`padding` is always that of the forward convolution. With C the matrix of
-`conv` for these arguments, `conv_transpose` is exactly its transpose C^T, for
-complex arrays too (no conjugate). Here arguments are read, checked and brought
-into one layout; `trilinear` does the rest.
+All of them work with one kernel, [*K, C / groups, O], and share their
+arguments; `padding` is always that of the forward convolution. If C is the
+matrix of `conv` for some arguments, `conv_transpose` multiplies with exactly
+its transpose C^T. This holds for complex arrays too: nothing is conjugated.
+
+This module checks the arguments and brings the arrays into channels-last
+layout. `trilinear` then computes the result and defines the derivatives.
 """
 
 from collections.abc import Sequence
@@ -46,28 +48,29 @@ def conv(
       spatial axes.
     kernel: [*K, C / feature_group_count, O] array of the same dtype.
     strides: one int, or one for each spatial axis.
-    padding: 'SAME', 'VALID', 'CIRCULAR' (as `flax.linen.Conv` wraps around),
-      one int, one int for each axis, or a (low, high) pair for each axis;
-      negative numbers crop.
-    kernel_dilation: steps between taps, one int or one for each axis.
-    feature_group_count: number of groups that both channel axes fall into.
+    padding: 'SAME', 'VALID' or 'CIRCULAR' (periodic, as in `flax.linen.Conv`),
+      one int, one int for each axis, or a (low, high) pair for each axis.
+      Negative numbers crop.
+    kernel_dilation: distance between taps, one int or one for each axis.
+    feature_group_count: number of groups of channels.
     dimension_numbers: layouts of inputs, kernel and result, as in
       `jax.lax.conv_general_dilated`; by default channels last, such as
-      ('NHWC', 'HWIO', 'NHWC'). Arguments for each axis are in the order of the
-      kernel's axes, as there.
+      ('NHWC', 'HWIO', 'NHWC'). Arguments with one value for each axis follow
+      the order of the kernel's axes.
     precision: as in `jax.lax.conv_general_dilated`.
-    preferred_element_type: dtype to accumulate in and to return; by default the
-      result has the dtype of `inputs`. float16 and bfloat16 accumulate in
-      float32: on a CPU here, on a GPU or TPU within its own convolutions.
-    method: the form that computes it, one of 'auto', 'matrix', 'vjp', 'lax',
-      'zero_insertion', 'polyphase', 'overlap_add', 'taps', 'cudnn', 'residues'
-      (see `tconv.forms`). Derivatives are always computed by 'auto'.
+    preferred_element_type: dtype of the accumulation and of the result; by
+      default the result has the dtype of `inputs`. float16 and bfloat16 always
+      accumulate in float32.
+    method: form that computes the result: 'auto', which chooses one, or
+      'matrix', 'vjp', 'lax', 'zero_insertion', 'polyphase', 'overlap_add',
+      'taps', 'cudnn' or 'residues' (see `tconv.forms`). Derivatives are always
+      computed by 'auto'.
 
   Returns:
     [N, *coarse, O] array.
 
   Raises:
-    ValueError: an argument is illegal; the message names it.
+    ValueError: an argument is invalid; the message names it.
   """
   inputs, kernel, to_result = arguments.image_and_kernel(
       inputs, kernel, dimension_numbers, feature_group_count)
@@ -94,27 +97,28 @@ def conv_transpose(
     precision: lax.PrecisionLike = None,
     preferred_element_type: jax.typing.DTypeLike | None = None,
     method: str = 'auto') -> jax.Array:
-  """The transposed convolution, C^T y: from a coarse grid to a fine one.
+  """The transposed convolution, C^T y, from a coarse grid to a fine one.
 
-  A 3x3 kernel on a 4x4 image gives 2x2; its transpose goes back up:
+  A convolution with a 3x3 kernel takes a 4x4 image to 2x2. Its transpose takes
+  2x2 to 4x4:
 
     y = jnp.ones((1, 2, 2, 1))
     kernel = jnp.arange(9.).reshape(3, 3, 1, 1)
     x = tconv.conv_transpose(y, kernel, 1, 'VALID')  # [1, 4, 4, 1]
 
-  The spatial size of the result is, for each axis,
+  The spatial size of the result is `output_size` if that is given. Otherwise it
+  is, for each axis,
 
     'SAME', 'CIRCULAR': size * stride
     'VALID': size * stride + max(k_eff - stride, 0)
     numbers: (size - 1) * stride + k_eff - low - high + output_padding
 
-  with k_eff = (k - 1) * dilation + 1, or `output_size` where that is given.
+  where k_eff = (k - 1) * dilation + 1.
 
-  Where the inputs are finite, all forms give the same values up to rounding. A
-  NaN or an infinity reaches the outputs that its taps write; some forms also
-  multiply it by zeros that they fill the kernel up with, so that it may reach
-  further outputs, within k_eff + stride of its own place ('polyphase'), or all
-  of them ('matrix').
+  For finite inputs, all forms give the same values up to rounding. A NaN or an
+  infinity always reaches the outputs that its taps write. Some forms also
+  multiply it with zeros, which spreads it further: 'polyphase' to outputs
+  within k_eff + stride of its position, 'matrix' to all of them.
 
   Args:
     inputs: [N, *size, O] array of floats or complex numbers, with zero to three
@@ -123,29 +127,33 @@ def conv_transpose(
       of the forward convolution, from C to O channels.
     strides: one int, or one for each spatial axis.
     padding: that of the forward convolution, as in `conv`.
-    output_padding: positions to add at the high end of the result, for padding
-      in numbers; one int or one for each axis, below max(stride, dilation). The
-      guide below calls it a; (size + low + high - k_eff) mod stride gets the
-      size of the convolution's input back.
-    output_size: spatial size of the result, one int or one for each axis; any
-      size whose forward convolution has the size of `inputs`.
-    kernel_dilation: steps between taps, one int or one for each axis.
-    feature_group_count: number of groups that both channel axes fall into.
+    output_padding: number of positions to add at the high end of the result,
+      one int or one for each axis; below max(stride, dilation), and only for
+      padding in numbers. To recover the size that a convolution had as its
+      input, pass (size + low + high - k_eff) mod stride, or use `output_size`.
+    output_size: spatial size of the result, one int or one for each axis. Any
+      size is valid that the forward convolution takes to the size of `inputs`.
+    kernel_dilation: distance between taps, one int or one for each axis.
+    feature_group_count: number of groups of channels.
     dimension_numbers: layouts of inputs, kernel and result, as in
-      `jax.lax.conv_general_dilated`; the kernel's I are the channels of the
-      result, and its axes give the order of arguments for each axis. By default
-      channels last, such as ('NHWC', 'HWIO', 'NHWC').
+      `jax.lax.conv_general_dilated`; by default channels last, such as
+      ('NHWC', 'HWIO', 'NHWC'). The kernel's I axis holds the channels of the
+      result. Arguments with one value for each axis follow the order of the
+      kernel's axes.
     precision: as in `jax.lax.conv_transpose`.
-    preferred_element_type: dtype to accumulate in and to return; by default the
-      result has the dtype of `inputs`. float16 and bfloat16 accumulate in
-      float32: on a CPU here, on a GPU or TPU within its own convolutions.
-    method: the form that computes it, as in `conv`.
+    preferred_element_type: dtype of the accumulation and of the result; by
+      default the result has the dtype of `inputs`. float16 and bfloat16 always
+      accumulate in float32.
+    method: form that computes the result: 'auto', which chooses one, or
+      'matrix', 'vjp', 'lax', 'zero_insertion', 'polyphase', 'overlap_add',
+      'taps', 'cudnn' or 'residues' (see `tconv.forms`). Derivatives are always
+      computed by 'auto'.
 
   Returns:
     [N, *fine, C] array.
 
   Raises:
-    ValueError: an argument is illegal; the message names it.
+    ValueError: an argument is invalid; the message names it.
 
   References:
     Zeiler et al., `Deconvolutional networks
@@ -170,7 +178,7 @@ def conv_transpose(
     result = trilinear.contract(
         'conv_transpose', inputs, kernel, geometry=geometry, **options)
   else:
-    # The transpose of a 'VALID' convolution, then that of wrapping around.
+    # The transpose of a 'VALID' convolution, then that of the periodic padding.
     fine_size = resolve(padding, output_size=output_size).fine_size
     wrap = geometry_lib.circular_pads(kernel_size, dilation)
     geometry = resolve('VALID', output_size=tuple(
@@ -194,34 +202,38 @@ def conv_kernel_grad(
     precision: lax.PrecisionLike = None,
     preferred_element_type: jax.typing.DTypeLike | None = None,
     method: str = 'auto') -> jax.Array:
-  """The kernel that a fine and a coarse array call for: what training needs.
+  """The gradient of a convolution with respect to its kernel.
 
-  It is the gradient of sum(conv(inputs, kernel) * cotangents) with respect to
-  the kernel, and as well that of sum(conv_transpose(cotangents, kernel) *
-  inputs).
+  This is the gradient of sum(conv(inputs, kernel) * cotangents), which equals
+  sum(conv_transpose(cotangents, kernel) * inputs). So it serves both
+  directions.
 
   Args:
-    inputs: [N, *size, C] array, on the fine grid.
-    cotangents: [N, *coarse, O] array of the same dtype, of the size that `conv`
-      gives for these arguments.
-    kernel_size: taps, one int or one for each spatial axis.
+    inputs: [N, *size, C] array on the fine grid, with zero to three spatial
+      axes.
+    cotangents: [N, *coarse, O] array of the same dtype, on the grid of the
+      result of `conv`.
+    kernel_size: number of taps, one int or one for each spatial axis.
     strides: one int, or one for each spatial axis.
     padding: that of the forward convolution, as in `conv`.
-    kernel_dilation: steps between taps, one int or one for each axis.
-    feature_group_count: number of groups that both channel axes fall into.
+    kernel_dilation: distance between taps, one int or one for each axis.
+    feature_group_count: number of groups of channels.
     dimension_numbers: layouts of inputs, kernel and cotangents, as in
       `jax.lax.conv_general_dilated` for the forward convolution.
     precision: as in `jax.lax.conv_general_dilated`.
-    preferred_element_type: dtype to accumulate in and to return; by default the
-      result has the dtype of `inputs`. float16 and bfloat16 accumulate in
-      float32: on a CPU here, on a GPU or TPU within its own convolutions.
-    method: the form that computes it, as in `conv`.
+    preferred_element_type: dtype of the accumulation and of the result; by
+      default the result has the dtype of `inputs`. float16 and bfloat16 always
+      accumulate in float32.
+    method: form that computes the result: 'auto', which chooses one, or
+      'matrix', 'vjp', 'lax', 'zero_insertion', 'polyphase', 'overlap_add',
+      'taps', 'cudnn' or 'residues' (see `tconv.forms`). Derivatives are always
+      computed by 'auto'.
 
   Returns:
     [*K, C / feature_group_count, O] array.
 
   Raises:
-    ValueError: an argument is illegal; the message names it.
+    ValueError: an argument is invalid; the message names it.
   """
   inputs = arguments.checked('inputs', inputs, '[N, *size, C]')
   arrays.check_batch('inputs', inputs, 'kernel_size', kernel_size)
@@ -245,7 +257,7 @@ def conv_kernel_grad(
   if cotangents.shape[:-1] != expected:
     raise ValueError(
         f'cotangents must have batch and spatial size {expected}, those of the '
-        f'convolution of inputs; got {cotangents.shape[:-1]}.')
+        f'result of conv for inputs; got {cotangents.shape[:-1]}.')
   result = trilinear.contract(
       'conv_kernel_grad', inputs, cotangents, geometry=geometry, **options)
   return result.transpose(np.argsort(to_kernel))
@@ -260,7 +272,7 @@ def conv_matrix(
     kernel_dilation: Ints = 1,
     feature_group_count: int = 1,
     sparse: bool = False) -> jax.Array | jsparse.BCOO:
-  """The matrix C of a convolution; C^T is that of the transposed convolution.
+  """The matrix C of a convolution; C^T is the transposed convolution's.
 
   Args:
     kernel: [*K, C / feature_group_count, O] array of floats or complex numbers.
@@ -268,17 +280,18 @@ def conv_matrix(
       axis.
     strides: one int, or one for each spatial axis.
     padding: as in `conv`.
-    kernel_dilation: steps between taps, one int or one for each axis.
-    feature_group_count: number of groups that both channel axes fall into.
-    sparse: whether to give a `jax.experimental.sparse.BCOO` with one element
-      for each tap that an output sees, and not a dense array.
+    kernel_dilation: distance between taps, one int or one for each axis.
+    feature_group_count: number of groups of channels.
+    sparse: whether to return a `jax.experimental.sparse.BCOO` matrix instead of
+      a dense array. It has one element for each product of the convolution.
 
   Returns:
-    [coarse * O, fine * C] matrix of the kernel's dtype: `conv` of one image is
-    C @ x, with image and result flattened in row-major order, channels last.
+    [coarse * O, fine * C] matrix of the kernel's dtype. `conv` of one image x
+    is C @ x, where x and the result are flattened in row-major order, channels
+    last.
 
   Raises:
-    ValueError: an argument is illegal; the message names it.
+    ValueError: an argument is invalid; the message names it.
   """
   kernel = arguments.checked(
       'kernel', kernel, '[*K, C / feature_group_count, O]')
@@ -286,7 +299,7 @@ def conv_matrix(
   fine_size = geometry_lib.per_axis('input_size', input_size, num_axes, 1)
   arguments.check_kernel(feature_group_count, kernel)
   channels = kernel.shape[-2] * feature_group_count
-  # Wrapping around is a matrix too: wrapped position -> its source.
+  # Periodic padding is a matrix too: it takes each position to its source.
   position = np.arange(np.prod(fine_size, dtype=int) * channels).reshape(
       1, *fine_size, channels)
   wrapped, geometry = arguments.fine_side(

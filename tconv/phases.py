@@ -1,27 +1,29 @@
-"""The cause of checkerboards, in the kernel; and the cure.
+"""The cause of checkerboards in the kernel, and its cure.
 
-A transposed convolution of stride s writes a fine position with the taps whose
-position is congruent to it modulo s: its *phase*. Where the taps of one phase
-add up to more than those of another, a constant comes out as a pattern of
-period s. Let mu_o be the mean of input channel o, and w the kernel. Output
+In a transposed convolution of stride s, the output at a position depends on the
+taps whose position is equal to it modulo s. That residue is the *phase*. If the
+taps of one phase have a larger sum than those of another, a constant input
+gives an output with a pattern of period s.
+
+Theorem: let mu_o be the mean of input channel o, and w the kernel. Output
 channel c has the *phase gains*
 
     g_a = sum_j h[a + s j],  h = sum_o mu_o w[:, c, o],  a in Z_s^n
 
-and, away from borders and for any input, these are (but for the bias) the means
-of the output over each phase. So its lines at the frequencies k / s, k != 0,
-depend on the input by its channel means only, and have the energy
+For any input, and away from borders, the mean of the output over phase a is
+g_a, plus the bias. So the spectral lines of the output at the frequencies
+k / s, k != 0, depend only on the channel means of the input. Their energy is
 
     Var_a(g_a) = s^(-2n) sum_(k != 0) |H(k / s)|^2,
 
-where H is the frequency response of h: there are none exactly if all phase
-gains are equal. For every input, that must hold for each pair (c, o) by itself.
+where H is the frequency response of h. There are no lines if and only if all
+phase gains are equal. That holds for every input if and only if it holds for
+each pair (c, o) of channels.
 
-Kernels are [*K, C / groups, O], as everywhere, of a floating dtype. A Flax
-kernel [*K, O, C], which is turned around, may be given as it is: the phases of
-its gains are then turned around as well, and their channels swapped. The phase
-is the tap's position, times the dilation, modulo the stride; a padding only
-rotates the phases.
+Kernels are [*K, C / groups, O] arrays of a floating dtype. The functions also
+accept a kernel of Flax, [*K, O, C], which is flipped: the phases of its gains
+are flipped as well, and their channels swapped. The phase of a tap is its
+position times the dilation, modulo the stride. Padding only rotates the phases.
 
 References:
   Odena, Dumoulin and Olah, `Deconvolution and checkerboard artifacts
@@ -46,11 +48,11 @@ from tconv import sharding
 def overlap_count(kernel_size: int | Sequence[int],
                   strides: int | Sequence[int], *,
                   kernel_dilation: int | Sequence[int] = 1) -> np.ndarray:
-  """Counts the taps that land on each phase.
+  """Counts the taps of each phase.
 
   Args:
-    kernel_size: taps, one number for each axis; an int is one axis, or as many
-      as there are strides.
+    kernel_size: number of taps, one int for each axis; a single int stands for
+      one axis, or for as many as there are strides.
     strides: one int or one for each axis.
     kernel_dilation: one int or one for each axis.
 
@@ -58,7 +60,7 @@ def overlap_count(kernel_size: int | Sequence[int],
     [*strides] array of ints.
 
   Raises:
-    ValueError: an argument is illegal.
+    ValueError: an argument is invalid.
   """
   n = max(1, np.size(kernel_size), np.size(strides))
   kernel_size = geometry.per_axis('kernel_size', kernel_size, n, 1)
@@ -81,7 +83,7 @@ def phase_gains(kernel: jax.Array, strides: int | Sequence[int], *,
     [*strides, C / groups, O] array; 0 for a phase without taps.
 
   Raises:
-    ValueError: an argument is illegal.
+    ValueError: an argument is invalid.
   """
   kernel = _checked(kernel)
   strides, phases = _phases(kernel.shape[:-2], strides, kernel_dilation)
@@ -92,33 +94,32 @@ def phase_nonuniformity(kernel: jax.Array, strides: int | Sequence[int],
                         means: jax.Array | None = None, *,
                         kernel_dilation: int | Sequence[int] = 1,
                         feature_group_count: int = 1) -> jax.Array:
-  """The share of a constant input's output power that is periodic.
+  """The periodic share of the output's power for a constant input.
 
-  rho = sum Var_a(g_a) / sum mean_a(g_a^2), where the sums are over channels.
-  It is 0 for equal phases, and 1 where nothing but the pattern comes out.
+  rho = sum Var_a(g_a) / sum mean_a(g_a^2), where the sums are over channels. It
+  is 0 if the phase gains are equal, and 1 if the output is only a pattern.
 
-  Of random kernels with zero mean, all sizes have about 1 - 1 / prod(strides),
-  whether the strides divide them or not: that shows in `phase_variance`, and
-  for kernels of positive mean.
+  Random kernels of zero mean have about 1 - 1 / prod(strides), whether or not
+  the strides divide their size. The difference that divisibility makes shows in
+  `phase_variance`, and in kernels of positive mean.
 
   Args:
     kernel: [*K, C / groups, O] array.
     strides: one int or one for each axis.
-    means: [O] means of the input channels, for which h is formed; the last two
-      axes of a Flax kernel must be swapped first. None takes each pair of
-      channels by itself, so that 0 means that there are no lines for any input.
+    means: [O] means of the input channels, from which h is computed; swap the
+      last two axes of a Flax kernel first. With None, every pair of channels
+      counts by itself, and 0 means that no input gives lines.
     kernel_dilation: one int or one for each axis.
-    feature_group_count: groups that the channels fall into; only matters with
-      `means`.
+    feature_group_count: number of groups of channels; used with `means` only.
 
   Returns:
     [] array in [0, 1]; 0 for a kernel whose gains are all 0.
 
   Raises:
-    ValueError: an argument is illegal.
+    ValueError: an argument is invalid.
   """
   kernel = _checked(kernel)
-  wide = _wide(kernel.dtype)  # Squares fit into it.
+  wide = _wide(kernel.dtype)  # Wide enough for squares.
   gains = phase_gains(
       kernel.astype(wide), strides, kernel_dilation=kernel_dilation)
   if means is not None:
@@ -133,9 +134,9 @@ def phase_variance(kernel: jax.Array, strides: int | Sequence[int], *,
                    kernel_dilation: int | Sequence[int] = 1) -> jax.Array:
   """Sums the squared taps of each phase.
 
-  Where these differ, the noise of the output is periodic, even if its mean is
-  not: summed over the input channels of the group, this is the variance of the
-  output at each phase for white input of variance 1.
+  Summed over the input channels of a group, this is the variance of the output
+  at each phase for white noise of variance 1. Where phases differ, the noise of
+  the output is periodic even if its mean is not.
 
   Args:
     kernel: [*K, C / groups, O] array.
@@ -146,7 +147,7 @@ def phase_variance(kernel: jax.Array, strides: int | Sequence[int], *,
     [*strides, C / groups, O] array.
 
   Raises:
-    ValueError: an argument is illegal.
+    ValueError: an argument is invalid.
   """
   kernel = _checked(kernel)
   squares = kernel.astype(_wide(kernel.dtype))**2
@@ -160,21 +161,21 @@ def frequency_response(kernel: jax.Array, size: int | Sequence[int], *,
 
   Args:
     kernel: [*K, C / groups, O] array.
-    size: number of frequencies, one int or one for each axis. They are
-      k / size, in cycles per fine position, for k from 0 to size - 1. The
-      kernel may be larger.
+    size: number of frequencies, one int or one for each axis. The frequencies
+      are k / size, in cycles per fine position, for k from 0 to size - 1. The
+      kernel may be larger than `size`.
     kernel_dilation: one int or one for each axis.
 
   Returns:
     [*size, C / groups, O] complex array.
 
   Raises:
-    ValueError: an argument is illegal.
+    ValueError: an argument is invalid.
   """
   kernel = _checked(kernel)
   size = geometry.per_axis('size', size, kernel.ndim - 2, 1)
   _, positions = _phases(kernel.shape[:-2], size, kernel_dilation)
-  # exp is periodic: taps a multiple of size apart weigh the same.
+  # Taps whose distance is a multiple of size have the same factor exp(...).
   wrapped = _wrap(kernel, size, positions)
   wrapped = wrapped.astype(_wide(kernel.dtype))
   return jnp.fft.fftn(wrapped, axes=tuple(range(kernel.ndim - 2)))
@@ -182,21 +183,20 @@ def frequency_response(kernel: jax.Array, size: int | Sequence[int], *,
 
 def equalize_phases(kernel: jax.Array, strides: int | Sequence[int], *,
                     kernel_dilation: int | Sequence[int] = 1) -> jax.Array:
-  """Gives the nearest kernel that cannot paint lines of the stride's period.
+  """Projects a kernel onto the kernels that cannot give a checkerboard.
 
-  Nearest by least squares among those with equal phase gains and the same sum,
-  for each pair of channels: (g_a - mean_a g_a) / n_a is taken off each of the
-  n_a taps of phase a. Linear in the kernel and idempotent, up to rounding. A
-  layer that applies it to its parameter cannot paint these lines whatever it
-  learns, and costs nothing once it is trained, when the result is kept in the
-  parameter's place (`fold` of the layers).
+  For each pair of channels, the result is the nearest kernel, by least squares,
+  with equal phase gains and the same sum: each of the n_a taps of phase a is
+  reduced by (g_a - mean_a g_a) / n_a. The projection is linear and, up to
+  rounding, idempotent. A layer that applies it to its parameter has no lines of
+  the stride's period, whatever it learns. After training, the projected kernel
+  can replace the parameter (`fold` of the layers), so inference costs nothing.
 
   Rounding limits how equal the gains are. In float32 they differ by about 1e-7
-  of the sum of the taps' magnitudes. In float16 and bfloat16 they do not differ
-  at all (for up to 64 taps in each phase): the taps are rounded so that their
-  sums are the same. A kernel that is rounded to these types after it was made
-  equal, tap by tap, has a grid again; so make it equal after the conversion, as
-  the layers do.
+  of the sum of the taps' magnitudes. In float16 and bfloat16 they are exactly
+  equal, for up to 64 taps in each phase: the taps are rounded such that their
+  sums stay equal. Rounding an equalized float32 kernel tap by tap brings the
+  grid back. So convert the dtype first and equalize then, as the layers do.
 
   Args:
     kernel: [*K, C / groups, O] array.
@@ -207,8 +207,8 @@ def equalize_phases(kernel: jax.Array, strides: int | Sequence[int], *,
     [*K, C / groups, O] array.
 
   Raises:
-    ValueError: an argument is illegal, or some phase has no taps, and so always
-      the gain 0.
+    ValueError: an argument is invalid, or a phase has no taps, so that its gain
+      is always 0.
   """
   kernel = _checked(kernel)
   kernel_size = kernel.shape[:-2]
@@ -216,7 +216,7 @@ def equalize_phases(kernel: jax.Array, strides: int | Sequence[int], *,
   if not counts.all():
     empty = tuple(int(a) for a in np.argwhere(counts == 0)[0])
     raise ValueError(
-        'kernel must have taps on every phase, so that all can be equal; got '
+        'kernel must have taps on every phase, so that gains can be equal; got '
         f'none on phase {empty} with kernel_size {kernel_size}, strides '
         f'{strides} and kernel_dilation {kernel_dilation}.')
   strides, phases = _phases(kernel_size, strides, kernel_dilation)
@@ -242,7 +242,7 @@ def equalize_phases(kernel: jax.Array, strides: int | Sequence[int], *,
 
 def checkerboard_penalty(kernel: jax.Array, strides: int | Sequence[int], *,
                          kernel_dilation: int | Sequence[int] = 1) -> jax.Array:
-  """What to add to a loss, so that the phase gains are drawn together.
+  """A penalty on the variance of the phase gains, to add to a loss.
 
   Args:
     kernel: [*K, C / groups, O] array.
@@ -250,10 +250,10 @@ def checkerboard_penalty(kernel: jax.Array, strides: int | Sequence[int], *,
     kernel_dilation: one int or one for each axis.
 
   Returns:
-    [] array, the variance of the phase gains summed over pairs of channels.
+    [] array: the variance of the phase gains, summed over pairs of channels.
 
   Raises:
-    ValueError: an argument is illegal.
+    ValueError: an argument is invalid.
   """
   kernel = _checked(kernel)
   gains = phase_gains(kernel.astype(_wide(kernel.dtype)), strides,
@@ -264,27 +264,27 @@ def checkerboard_penalty(kernel: jax.Array, strides: int | Sequence[int], *,
 def equivalent_kernel(upsampler: Callable[[jax.Array], jax.Array],
                       strides: Sequence[int], channels: int, *,
                       reach: int = 4) -> jax.Array:
-  """The kernel whose transposed convolution does what an upsampler does.
+  """The kernel whose transposed convolution equals a given linear upsampler.
 
-  It is read off the response to a single position of value 1. So the phases of
-  any upsampler can be looked at: sub-pixel and resize convolutions, or a
-  transposed convolution with a fixed layer behind it.
+  It is the upsampler's impulse response. With it, the phases of any linear
+  upsampler can be measured: of sub-pixel and resize convolutions, or of a
+  transposed convolution followed by a fixed layer.
 
   Args:
     upsampler: function from [N, *coarse, O] to [N, *(coarse * strides), C]
-      arrays of the default float dtype, linear but for a bias, and the same at
-      all positions away from the border.
-    strides: the factor of each axis.
-    channels: O.
-    reach: coarse positions, on each side, that one position contributes to; it
-      is also the distance from the border at which it is read. What lies beyond
-      is not seen: 4 are enough for kernels of 8 * strides taps.
+      arrays of the default float dtype. It must be linear, except for a bias,
+      and translation invariant away from the border.
+    strides: upsampling factor of each axis.
+    channels: number of input channels, O.
+    reach: number of coarse positions on each side that the impulse reaches, and
+      its distance from the border. The response beyond it is cut off. 4 is
+      enough for kernels of 8 * strides taps.
 
   Returns:
     [*K, C, O] array with K = (2 * reach + 1) * strides.
 
   Raises:
-    ValueError: an argument is illegal, or the upsampler's result has another
+    ValueError: an argument is invalid, or the upsampler's result has a wrong
       size.
   """
   if not isinstance(strides, Sequence):
@@ -306,7 +306,7 @@ def equivalent_kernel(upsampler: Callable[[jax.Array], jax.Array],
 
 
 def _checked(kernel) -> jax.Array:
-  """Reads an array, or the parameter of a layer."""
+  """Reads a kernel: an array, or the parameter of a layer."""
   kernel = arrays.read('kernel', kernel, (3, 4, 5), '[*K, C / groups, O]')
   if not jnp.issubdtype(kernel.dtype, jnp.floating):
     raise ValueError(
@@ -315,13 +315,13 @@ def _checked(kernel) -> jax.Array:
 
 
 def _wide(dtype: np.dtype) -> np.dtype:
-  """The dtype to compute in; `jnp.promote_types` may be told to be strict."""
+  """The dtype to compute in; works in strict dtype promotion mode, too."""
   return np.dtype('float64' if dtype == 'float64' else 'float32')
 
 
 def _phases(kernel_size: geometry.Size, strides, kernel_dilation
             ) -> tuple[geometry.Size, list[np.ndarray]]:
-  """Reads the strides, and gives the phase of each tap on each axis."""
+  """Reads the strides, and returns the phase of each tap on each axis."""
   n = len(kernel_size)
   strides = geometry.per_axis('strides', strides, n, 1)
   dilation = geometry.per_axis('kernel_dilation', kernel_dilation, n, 1)
@@ -331,7 +331,7 @@ def _phases(kernel_size: geometry.Size, strides, kernel_dilation
 
 def _wrap(kernel: jax.Array, size: geometry.Size,
           positions: Sequence[np.ndarray]) -> jax.Array:
-  """[*size, C, O] sums of the taps that share a position."""
+  """[*size, C, O] sums of the taps that have the same position."""
   wide = _wide(kernel.dtype)
 
   def wrap(kernel):
@@ -344,7 +344,7 @@ def _wrap(kernel: jax.Array, size: geometry.Size,
 
 
 def _weigh(gains: jax.Array, means: jax.Array, groups: int) -> jax.Array:
-  """[*strides, C / groups, groups] gains of h, for given channel means."""
+  """[*strides, C / groups, groups] gains of h for given channel means."""
   *rest, channels = gains.shape
   if means.shape != (channels,):
     raise ValueError(

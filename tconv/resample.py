@@ -1,7 +1,7 @@
-"""Upsampling without a transposed kernel to learn, and what is built on it.
+"""Interpolation, pixel shuffle and the upsamplers that are built on them.
 
-Grids are aligned by their outer edges, as in `jax.image.resize`: the centre of
-fine position f lies at (f + 1/2) / scale - 1/2 on the coarse grid. Arrays are
+Grids are aligned at their outer edges, as in `jax.image.resize`: the center of
+fine position f is at (f + 1/2) / scale - 1/2 on the coarse grid. Arrays are
 channels last, [N, *size, C], with one to three spatial axes.
 """
 
@@ -33,7 +33,7 @@ def _keys(t):
   return np.where(t < 1, near, np.where(t < 2, far, 0))
 
 
-# Each method's filter over coarse steps, and how far it reaches.
+# The filter of each method, as a function of coarse positions, and its radius.
 _FILTERS = {
     'nearest': (np.ones_like, .5),
     'bilinear': (_triangle, 1),
@@ -45,21 +45,22 @@ def interpolation_kernel(scale: Sequence[int], *,
                          method: str = 'bilinear') -> np.ndarray:
   """The kernel whose transposed convolution interpolates.
 
-  `conv_transpose` with it, with `scale` as strides and 'SAME' padding, is
-  `upsample` of each channel, but that it takes positions outside of the image
-  as zero. Write it as [*K, 1, 1] for one channel, or repeat it to [*K, 1, C]
-  with C feature groups.
+  `conv_transpose` with this kernel, `scale` as strides and 'SAME' padding
+  equals `upsample` of each channel, except that positions outside of the image
+  count as zero. Reshape the kernel to [*K, 1, 1] for one channel, or repeat it
+  to [*K, 1, C] and use C feature groups.
 
   Args:
-    scale: factor for each axis.
+    scale: upsampling factor of each axis.
     method: 'nearest', 'bilinear' or 'bicubic'.
 
   Returns:
-    [*K] float64 array that sums to prod(scale), with K = scale for 'nearest'
-    and 2 (bilinear) or 4 (bicubic) times that, less one where scale is odd.
+    [*K] float64 array with the sum prod(scale). K is scale for 'nearest',
+    2 * scale for 'bilinear' and 4 * scale for 'bicubic'; the last two are
+    smaller by one if scale is odd.
 
   Raises:
-    ValueError: `scale` or `method` is illegal.
+    ValueError: `scale` or `method` is invalid.
   """
   if method not in _FILTERS:
     raise ValueError(
@@ -78,22 +79,23 @@ def interpolation_kernel(scale: Sequence[int], *,
 @sharding.keeping_batch
 def upsample(inputs: jax.Array, scale: int | Sequence[int], *,
              method: str = 'bilinear') -> jax.Array:
-  """Interpolates an image to a whole multiple of its size.
+  """Interpolates an image to an integer multiple of its size.
 
-  Equal to `jax.image.resize(..., antialias=False)`. At the border the weights
-  of positions outside of the image are dropped, and the others scaled up to sum
-  to one; for 'bilinear' that is the same as repeating the edge.
+  The result equals `jax.image.resize(..., antialias=False)`. At the border, the
+  weights of positions outside of the image are set to zero and the others are
+  scaled such that their sum is one. For 'bilinear' this is the same as
+  repeating the edge.
 
   Args:
     inputs: [N, *size, C] array of floats.
-    scale: factor, one int or one for each axis.
+    scale: upsampling factor, one int or one for each axis.
     method: 'nearest', 'bilinear' or 'bicubic' (Keys, a = -1/2).
 
   Returns:
     [N, *(size * scale), C] array.
 
   Raises:
-    ValueError: `scale` or `method` is illegal.
+    ValueError: `scale` or `method` is invalid.
 
   References:
     Keys, `Cubic convolution interpolation for digital image processing
@@ -107,8 +109,8 @@ def upsample(inputs: jax.Array, scale: int | Sequence[int], *,
 
 def _upsample_axis(x: jax.Array, axis: int, scale: int,
                    method: str) -> jax.Array:
-  """Transposed convolution along one axis, over that of ones."""
-  if method == 'nearest':  # The same, for less.
+  """Transposed convolution along one axis, divided by that of ones."""
+  if method == 'nearest':  # A cheaper way to the same result.
     return jnp.repeat(x, scale, axis)
   taps = jnp.asarray(interpolation_kernel((scale,), method=method), x.dtype)
   spread = functools.partial(
@@ -126,14 +128,14 @@ def depth_to_space(inputs: jax.Array, block_size: int | Sequence[int], *,
                    mode: str = 'DCR') -> jax.Array:
   """Moves channels into blocks of the spatial grid (pixel shuffle).
 
-  There are two orders of the channels, which `mode` names as ONNX does. What
-  becomes channel c at offset (a, b) of a block is, of the pixel's channels,
+  There are two orders of the channels; `mode` names them as ONNX does. Channel
+  c at offset (a, b) of a block comes from this channel of the input:
 
     'DCR', as in TensorFlow: (a * block + b) * C + c
-    'CRD', as PyTorch's PixelShuffle: (c * block + a) * block + b
+    'CRD', as in PyTorch's PixelShuffle: (c * block + a) * block + b
 
-  The other order gives an image of the same shape with wrong colours and
-  details: nothing but a comparison of values finds the mistake.
+  The wrong order gives an image of the same shape with wrong colors and
+  details. Only a comparison of values reveals the mistake.
 
   Args:
     inputs: [N, *size, prod(block_size) * C] array.
@@ -144,7 +146,8 @@ def depth_to_space(inputs: jax.Array, block_size: int | Sequence[int], *,
     [N, *(size * block_size), C] array.
 
   Raises:
-    ValueError: `mode` or `block_size` is illegal, or does not fit the channels.
+    ValueError: `mode` or `block_size` is invalid, or `block_size` does not fit
+      the channels.
 
   References:
     ONNX, `DepthToSpace
@@ -172,7 +175,7 @@ def depth_to_space(inputs: jax.Array, block_size: int | Sequence[int], *,
 @sharding.keeping_batch
 def space_to_depth(inputs: jax.Array, block_size: int | Sequence[int], *,
                    mode: str = 'DCR') -> jax.Array:
-  """Moves blocks of the spatial grid into channels; undoes `depth_to_space`.
+  """Moves blocks of the spatial grid into channels: undoes `depth_to_space`.
 
   Args:
     inputs: [N, *size, C] array.
@@ -184,7 +187,8 @@ def space_to_depth(inputs: jax.Array, block_size: int | Sequence[int], *,
     [N, *(size / block_size), prod(block_size) * C] array.
 
   Raises:
-    ValueError: `mode` or `block_size` is illegal, or does not divide the size.
+    ValueError: `mode` or `block_size` is invalid, or `block_size` does not
+      divide the size.
   """
   _check_mode(mode)
   inputs, blocks = _image(inputs, 'block_size', block_size)
@@ -209,13 +213,13 @@ def resize_conv(inputs: jax.Array, kernel: jax.Array,
                 method: str = 'nearest',
                 feature_group_count: int = 1,
                 precision: lax.PrecisionLike = None) -> jax.Array:
-  """Interpolates, then convolves: upsampling that paints no checkerboard.
+  """Interpolates, then convolves: upsampling without checkerboards.
 
   Args:
     inputs: [N, *size, I] array of floats.
     kernel: [*K, I / feature_group_count, O] array of the same dtype.
-    scale: factor, one int or one for each axis.
-    padding: of the convolution on the fine grid, as in `tconv.conv`.
+    scale: upsampling factor, one int or one for each axis.
+    padding: padding of the convolution on the fine grid, as in `tconv.conv`.
     method: 'nearest', 'bilinear' or 'bicubic'.
     feature_group_count: as in `tconv.conv`.
     precision: as in `tconv.conv`.
@@ -224,13 +228,13 @@ def resize_conv(inputs: jax.Array, kernel: jax.Array,
     [N, *(size * scale), O] array, for 'SAME' padding.
 
   Raises:
-    ValueError: an argument is illegal; the message names it.
+    ValueError: an argument is invalid; the message names it.
 
   References:
     Odena, Dumoulin and Olah, `Deconvolution and checkerboard artifacts
     <https://doi.org/10.23915/distill.00003>`_, 2016.
   """
-  inputs, kernel, _ = arguments.image_and_kernel(  # Before sizes change.
+  inputs, kernel, _ = arguments.image_and_kernel(  # Checks them as passed.
       inputs, kernel, None, feature_group_count)
   scale = geometry.per_axis('scale', scale, inputs.ndim - 2, 1)
   return operations.conv(
@@ -244,14 +248,14 @@ def sub_pixel_conv(inputs: jax.Array, kernel: jax.Array,
                    mode: str = 'DCR',
                    feature_group_count: int = 1,
                    precision: lax.PrecisionLike = None) -> jax.Array:
-  """Convolves to prod(scale) times the channels, then shuffles them into space.
+  """Convolves to prod(scale) times the channels, then applies pixel shuffle.
 
   Args:
     inputs: [N, *size, I] array of floats.
     kernel: [*K, I / feature_group_count, prod(scale) * C] array of the same
-      dtype, its last axis in the order of `mode`.
-    scale: factor, one int or one for each axis.
-    padding: of the convolution on the coarse grid, as in `tconv.conv`.
+      dtype; `mode` gives the order of the last axis.
+    scale: upsampling factor, one int or one for each axis.
+    padding: padding of the convolution on the coarse grid, as in `tconv.conv`.
     mode: order of the channels, 'DCR' or 'CRD' (that of PyTorch's
       `PixelShuffle`), as in `depth_to_space`.
     feature_group_count: as in `tconv.conv`.
@@ -261,7 +265,7 @@ def sub_pixel_conv(inputs: jax.Array, kernel: jax.Array,
     [N, *(size * scale), C] array, for 'SAME' padding.
 
   Raises:
-    ValueError: an argument is illegal; the message names it.
+    ValueError: an argument is invalid; the message names it.
 
   References:
     Shi et al., `Real-time single image and video super-resolution using an
@@ -278,23 +282,23 @@ def sub_pixel_conv(inputs: jax.Array, kernel: jax.Array,
 @sharding.keeping_batch
 def zero_order_hold(inputs: jax.Array,
                     scale: int | Sequence[int]) -> jax.Array:
-  """Averages each position with the next ones: the cure that needs no training.
+  """Averages over windows of one period: a cure that needs no training.
 
-  A moving average over one period cancels every pattern of that period. Put
-  behind an upsampler, it takes the grid away, at the price of some blur that a
-  layer trained with it can make up for. At the border the average is over the
-  positions inside.
+  A moving average over one period cancels every pattern of that period. Applied
+  after an upsampler, it removes the grid. The price is some blur, for which a
+  layer that is trained with it can compensate. At the border, the average is
+  over the positions inside the image.
 
   Args:
     inputs: [N, *size, C] array of floats.
-    scale: of the upsampler before it, the size of the average; one int or one
-      for each axis.
+    scale: size of the window: the factor of the upsampler before it, one int or
+      one for each axis.
 
   Returns:
     [N, *size, C] array.
 
   Raises:
-    ValueError: `scale` is illegal, or the dtype of `inputs`.
+    ValueError: `scale` or the dtype of `inputs` is invalid.
 
   References:
     Kinoshita and Kiya, `Fixed smooth convolutional layer for avoiding
@@ -322,7 +326,7 @@ def _check_mode(mode: str) -> None:
 
 
 def _image(inputs, name, factors) -> tuple[jax.Array, geometry.Size]:
-  """Checks the rank of an image and reads a factor for each of its axes."""
+  """Checks the rank of an image, and reads a factor for each axis."""
   inputs = arrays.read('inputs', inputs, (3, 4, 5), '[N, *size, C]')
   arrays.check_batch('inputs', inputs, name, factors)
   return inputs, geometry.per_axis(name, factors, inputs.ndim - 2, 1)

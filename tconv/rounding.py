@@ -1,10 +1,10 @@
-"""Rounding a kernel to few bits so that its phase gains stay equal.
+"""Rounding of a kernel to 16 bits that keeps its phase gains equal.
 
-Tap by tap, float16 and bfloat16 round the taps of each phase to another sum, up
-to half a unit in the last place of each tap, and a grid comes back. Here one
-tap of each phase, the smallest, makes up for what the others were rounded by,
-so that the sums are exactly equal. Its rounding is as fine as can be: the
-smaller a tap, the finer the values that it can take.
+Rounding tap by tap to float16 or bfloat16 changes the sum of each phase
+differently, which brings a grid back. Here the smallest tap of each phase
+compensates for the rounding of the others, so that the sums are exactly equal.
+The smallest tap has the finest spacing of representable values, so its own
+rounding error is the smallest.
 """
 
 import jax
@@ -15,22 +15,22 @@ import numpy as np
 
 def round_equal(taps: jax.Array, gain: jax.Array, phase: np.ndarray,
                 dtype: jax.typing.DTypeLike) -> jax.Array:
-  """Rounds taps to a dtype such that those of each phase have the same sum.
+  """Rounds taps to a dtype such that all phases have the same sum.
 
   Args:
-    taps: [T, C, O] array in float32, whose sums over each phase are `gain`.
-    gain: [1, 1, C, O] array in float32.
-    phase: [T] ints from 0 to P - 1: the phase of each tap. None is left out.
-    dtype: a floating dtype of at most 16 bits.
+    taps: [T, C, O] float32 array. Its sum over each phase is `gain`.
+    gain: [1, 1, C, O] float32 array.
+    phase: [T] ints, the phase of each tap. Every phase from 0 to P - 1 occurs.
+    dtype: floating dtype of at most 16 bits.
 
   Returns:
-    [T, C, O] array of `dtype`. All phases of a pair of channels have the same
-    sum, exactly, if there are at most 64 taps in each. The derivative is that
-    of `taps`, as if nothing were rounded.
+    [T, C, O] array of `dtype`. For each pair of channels all phases have
+    exactly the same sum, if none has more than 64 taps. The derivative is that
+    of the identity, as if nothing were rounded.
   """
   info = jnp.finfo(dtype)
 
-  def unit(x):  # In the last place of x, and never 0.
+  def unit(x):  # The unit in the last place of x; never 0.
     _, exponent = jnp.frexp(x)
     last = jnp.ldexp(jnp.ones_like(x), exponent - 1 - info.nmant)
     return jnp.maximum(jnp.where(x == 0, 0, last), least)
@@ -39,7 +39,7 @@ def round_equal(taps: jax.Array, gain: jax.Array, phase: np.ndarray,
   order = np.argsort(phase, kind='stable')
   counts = np.bincount(phase)
   most = int(counts.max())
-  # [P, n] positions in `order`; a phase of fewer taps is filled up with zeros.
+  # [P, n] positions in `order`; phases with fewer taps are filled with zeros.
   place = np.cumsum(counts) - counts
   place = place[:, None] + np.arange(most)
   own = np.arange(most) < counts[:, None]
@@ -50,7 +50,7 @@ def round_equal(taps: jax.Array, gain: jax.Array, phase: np.ndarray,
   size = jnp.where(own, jnp.abs(exact), jnp.inf)
   smallest = (np.arange(most)[None, :, None, None]
               == jnp.argmin(size, 1, keepdims=True))
-  # What the smallest tap may become, and the unit that it then needs.
+  # The largest value that the smallest tap may become, and its unit there.
   reach = jnp.where(smallest, jnp.abs(exact), unit(exact))
   reach = jnp.where(own, reach, 0).sum(1, keepdims=True)
   finest = unit(reach + most * unit(reach)).max(0, keepdims=True)
@@ -60,7 +60,7 @@ def round_equal(taps: jax.Array, gain: jax.Array, phase: np.ndarray,
   rest = total - rounded.sum(1, keepdims=True)
   rounded = jnp.where(smallest, rest, rounded)
 
-  flat = np.flatnonzero(own)  # Where each tap, in `order`, stands.
+  flat = np.flatnonzero(own)  # The place of each tap, in `order`.
   rounded = rounded.reshape(-1, *taps.shape[1:])[flat[np.argsort(order)]]
-  # The difference is zero, and has the derivative.
+  # The difference is zero, but carries the derivative.
   return (rounded + (taps - lax.stop_gradient(taps))).astype(dtype)

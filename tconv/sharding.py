@@ -1,4 +1,4 @@
-"""Explicit sharding: what is kept, and what the compiler is left to decide."""
+"""Explicit sharding: results keep that of the batch; XLA decides the rest."""
 
 from collections.abc import Callable
 from collections.abc import Sequence
@@ -17,15 +17,15 @@ _Result = TypeVar('_Result')
 
 def automatic(function: Callable[..., _Result], spec: Sequence,
               *operands: jax.Array) -> _Result:
-  """Applies a function under automatic sharding, whatever the mode outside.
+  """Applies a function under automatic sharding, also in explicit mode.
 
   Args:
-    function: from the operands to an array, or a pytree of arrays.
-    spec: for each leading axis of the results, the mesh axes that shard it.
+    function: function of the operands that returns a pytree of arrays.
+    spec: mesh axes that shard each leading axis of the results.
     *operands: arrays.
 
   Returns:
-    The results; under explicit sharding, sharded by `spec`.
+    The results; in explicit mode, sharded by `spec`.
   """
   mesh = jax.sharding.get_abstract_mesh()
   if mesh.empty:  # Arrays may be sharded without `jax.set_mesh`.
@@ -33,7 +33,7 @@ def automatic(function: Callable[..., _Result], spec: Sequence,
   if AxisType.Explicit not in mesh.axis_types:
     return function(*operands)
   with jax.sharding.use_abstract_mesh(mesh):
-    # Its annotation leaves out that it may be called with the function.
+    # Its annotation does not say that it accepts the function.
     automated: Any = jax.sharding.auto_axes(
         function, out_sharding=PartitionSpec(*spec))
     return automated(*operands)
@@ -41,13 +41,15 @@ def automatic(function: Callable[..., _Result], spec: Sequence,
 
 def keeping_batch(function: Callable[..., _Result]) -> (
     Callable[..., _Result]):
-  """Makes a function of images keep the sharding of the batch, and no other.
+  """Decorates a function whose results keep the sharding of the batch only.
 
   Args:
-    function: its first argument is an [N, ...] array, and so are its results.
+    function: function from an [N, ...] array and further arguments to [N, ...]
+      arrays.
 
   Returns:
-    The function, under automatic sharding.
+    The function; in explicit mode, the other axes of its results are not
+    sharded.
   """
   signature = inspect.signature(function)
   first = next(iter(signature.parameters))

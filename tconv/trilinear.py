@@ -1,25 +1,26 @@
-"""Three primitives, each the derivative of the other two.
+"""The three primitives, each of which is the derivative of the other two.
 
-All of the library is one form, linear in each of its three arguments:
+The library is built on one sum, which is linear in each of three arrays:
 
     T(x, w, y) = sum over n, i, k, c, o of
         x[n, i * s + k * d - p, c] * w[k, c, o] * y[n, i, o]
 
-with x [N, *fine, C], w [*K, C / groups, O] and y [N, *coarse, O]. Two of them
-given, T is a linear function of the third, and that function is the operation:
+where x is [N, *fine, C], w is [*K, C / groups, O] and y is [N, *coarse, O].
+For two given arrays, T is a linear function of the third. The gradient of T
+with respect to that array is an operation:
 
-    conv               given x and w, gives y: C x
-    conv_transpose     given y and w, gives x: C^T y
-    conv_kernel_grad   given x and y, gives w
+    conv               takes x and w, gives y: C x
+    conv_transpose     takes y and w, gives x: C^T y
+    conv_kernel_grad   takes x and y, gives w
 
-So the transpose of each operation in either operand is another operation, and
-derivatives of any order stay within the three. This file says so to JAX, once.
-Each operation then chooses for itself how it is best computed; XLA's own
-gradient of a transposed convolution, many times slower, is never reached.
+So the transpose of each operation with respect to either operand is another of
+the three, and so are derivatives of any order. This module registers that with
+JAX. Each operation chooses its own form (`dispatch`), in derivatives too. XLA's
+gradient of a transposed convolution, which is many times slower, is never used.
 
-To `jax.checkpoint` they are primitives like others: policies that save lax's
-products by name, such as `dots_saveable`, do not know them; `checkpoint_name`
-does it.
+Policies of `jax.checkpoint` that save lax's products by name, such as
+`dots_saveable`, do not save the results of these primitives. `checkpoint_name`
+works.
 """
 
 from collections.abc import Callable
@@ -41,20 +42,20 @@ from jax.sharding import PartitionSpec
 import numpy as np
 
 from tconv import dispatch
-from tconv import recordings
 from tconv import sharding
+from tconv import tuning_cache
 from tconv.forms import layout
 from tconv.geometry import Geometry
 
-# What each operation is given, and what it gives.
+# The arrays that each operation takes, and the one that it gives.
 _GIVEN = {'conv': 'xw', 'conv_transpose': 'yw', 'conv_kernel_grad': 'xy'}
 _GIVES = {'conv': 'y', 'conv_transpose': 'x', 'conv_kernel_grad': 'w'}
 _OPERATION = {array: operation for operation, array in _GIVES.items()}
-# What they have in common: where `vmap` puts an axis that some of them have.
+# The axis that some arrays share. `vmap` folds their mapped axis into it.
 _SHARED: dict[frozenset[str], str] = {
     frozenset('xy'): 'N', frozenset('wy'): 'O', frozenset('xw'): 'C',
     frozenset('xwy'): 'groups'}
-# Forms that end in a sum of many slices, which is slow when it is fused.
+# Forms that end in a sum of many slices, which is slow if XLA fuses it.
 _SUMS = ('overlap_add', 'taps')
 PRIMITIVES = {
     operation: core.Primitive(f'tconv_{operation}') for operation in _GIVES}
@@ -67,19 +68,19 @@ def contract(operation: str, lhs: jax.Array, rhs: jax.Array, *,
 
   Args:
     operation: 'conv', 'conv_transpose' or 'conv_kernel_grad'.
-    lhs: x [N, *fine, C]; y [N, *coarse, O] for `conv_transpose`.
-    rhs: w [*K, C / groups, O]; y [N, *coarse, O] for `conv_kernel_grad`.
+    lhs: x [N, *fine, C], or y [N, *coarse, O] for `conv_transpose`.
+    rhs: w [*K, C / groups, O], or y [N, *coarse, O] for `conv_kernel_grad`.
     geometry: sizes that relate the arrays.
-    precision: a hashable `jax.lax.PrecisionLike`.
+    precision: hashable `jax.lax.PrecisionLike`.
     dtype: dtype of the result; that of `lhs` by default.
-    method: a key of `dispatch.METHODS`, for this operation. Its derivatives
-      are operations of their own and are computed by 'auto'.
+    method: one of `dispatch.METHODS`, for this operation only; derivatives are
+      computed by 'auto'.
 
   Returns:
-    The third array.
+    The third array: y, x or w.
   """
-  # Inside `jax.shard_map`, an operand that is the same everywhere is marked as
-  # varying here, so that its gradient is summed over the devices.
+  # Inside `jax.shard_map`, an operand that is equal on all devices is marked as
+  # varying here. Its gradient is then summed over the devices.
   varying = jax.typeof(lhs).mat.varying | jax.typeof(rhs).mat.varying
   lhs, rhs = (
       lax.pcast(a, tuple(varying - jax.typeof(a).mat.varying), to='varying')
@@ -91,18 +92,18 @@ def contract(operation: str, lhs: jax.Array, rhs: jax.Array, *,
 
 def _compute(lhs, rhs, *, operation, geometry, precision, dtype, method,
              platform):
-  """What a primitive stands for, in terms of other JAX operations."""
-  if 0 in (*lhs.shape, *rhs.shape):  # A sum of no products.
+  """The definition of a primitive in terms of other JAX operations."""
+  if 0 in (*lhs.shape, *rhs.shape):  # An empty sum.
     return layout.zeros(_shape(operation, lhs, rhs, geometry), dtype, like=lhs)
-  # XLA's CPU convolutions read out of bounds where a padding is negative, be it
-  # their own or, when they are transposed, k_eff - 1 less their own. So every
-  # form gets the plain case, and the rest of the fine grid is dealt with here.
+  # XLA's CPU convolutions read out of bounds if the padding p is negative; in
+  # their transpose, if k_eff - 1 - p is. So forms only see geometries without
+  # such padding, and the fine grid is padded or cropped here.
   plain, added = geometry.trimmed()
   if method == 'auto':
-    contraction = recordings.Contraction(
+    contraction = tuning_cache.Contraction(
         operation, (lhs.shape, rhs.shape), (lhs.dtype, rhs.dtype), geometry,
         precision, dtype)
-    method = (recordings.form(contraction, platform)
+    method = (tuning_cache.form(contraction, platform)
               or dispatch.choose(operation, plain, contraction.shapes,
                                  platform))
   with jax.numpy_dtype_promotion('standard'):  # A cotangent may be wider.
@@ -128,18 +129,18 @@ def _unfused(function: Callable[..., jax.Array],
              name: str) -> Callable[..., jax.Array]:
   """Keeps XLA from fusing a function with the operations that use its result.
 
-  XLA's CPU compiler would fuse a form's sums of patches into a reduction of the
-  result, such as a mean squared error, and then compute them on one thread,
-  element by element: several times slower than both apart. An optimization
-  barrier does not help, since it is removed before the fusion; a call that may
-  not be inlined does.
+  XLA's CPU compiler would fuse the sums of a form into a reduction of the
+  result, such as a mean squared error. It would then compute both on one
+  thread, which is several times slower than separately. An optimization barrier
+  does not help, because it is removed before fusion. A call that must not be
+  inlined does.
 
   Args:
     function: function of arrays.
     name: name of the call in the compiled program and in profiles.
 
   Returns:
-    The function as a call.
+    The function, as a call in the compiled program.
   """
 
   def call(*operands):
@@ -166,8 +167,8 @@ def _shape(operation, lhs, rhs, geometry):
 def _abstract(lhs, rhs, *, operation, geometry, dtype, **_):
   """Shape, dtype and sharding of the result.
 
-  Under explicit sharding the result keeps the sharding of the batch, and is
-  replicated otherwise.
+  Under explicit sharding, the result keeps the sharding of the batch; its other
+  axes are not sharded.
   """
   shape = _shape(operation, lhs, rhs, geometry)
   batch = lhs.sharding.spec[0] if operation != 'conv_kernel_grad' else None
@@ -177,7 +178,7 @@ def _abstract(lhs, rhs, *, operation, geometry, dtype, **_):
 
 
 def _lower(lhs, rhs, **params):
-  """Computes under automatic sharding, whatever the mode outside."""
+  """Computes a primitive under automatic sharding, also in explicit mode."""
   keys = ('operation', 'geometry', 'dtype')
   result = _abstract(jax.typeof(lhs), jax.typeof(rhs),
                      **{key: params[key] for key in keys})
@@ -187,7 +188,7 @@ def _lower(lhs, rhs, **params):
 
 def _transpose(cotangent, lhs, rhs, *, operation, wanted, geometry, precision,
                **_):
-  """The operation that gives `wanted`, for the cotangent in its own place."""
+  """The transpose with respect to the operand `wanted`."""
   given = dict(zip(_GIVEN[operation], (lhs, rhs)))
   aval = given.pop(wanted).aval
   given[_GIVES[operation]] = cotangent
@@ -200,7 +201,7 @@ def _transpose(cotangent, lhs, rhs, *, operation, wanted, geometry, precision,
 
 
 def _jet(primitive, operands, series, **params):
-  """Multiplies two polynomials, which `jet` gives by their coefficients."""
+  """The rule for `jet`: multiplies two polynomials, given as coefficients."""
   lhs, rhs = ((value, *terms) for value, terms in zip(operands, series))
   first, *others = (
       sum(primitive.bind(lhs[i], rhs[degree - i], **params)
@@ -210,7 +211,7 @@ def _jet(primitive, operands, series, **params):
 
 
 def _batch(operands, axes, *, operation, **params):
-  """Applies an operation to operands with a mapped axis, which becomes first.
+  """The rule for `vmap`; the mapped axis of the result is the first.
 
   Under explicit sharding, the mapped axis and the batch stay sharded.
   """
@@ -226,15 +227,16 @@ def _batch(operands, axes, *, operation, **params):
 
 
 def _apply_folded(*operands, axes, operation, geometry, **params):
-  """Folds a mapped axis into an axis of T, and applies the same operation.
+  """Folds the mapped axis into an axis of the sum and applies the operation.
 
-  Which one follows from the arrays that are mapped, the result among them: x
-  and y have N in common, w and y have O, x and w have C; all have the groups.
+  The arrays with the mapped axis, including the result, determine which axis:
+  x and y share N, w and y share O, x and w share C, and all three share the
+  groups.
   """
   given, gives = _GIVEN[operation], _GIVES[operation]
   size = next(a.shape[axis] for a, axis in zip(operands, axes)
               if axis is not None)
-  if size == 0:  # No legal array has its channels or groups folded with 0.
+  if size == 0:  # Folding would leave no channels or groups.
     lhs, rhs = (
         jax.ShapeDtypeStruct(
             a.shape if axis is None else np.delete(a.shape, axis), a.dtype)
@@ -256,10 +258,11 @@ def _apply_folded(*operands, axes, operation, geometry, **params):
 
 
 def _place(shared: str, array: str, groups: int) -> tuple[int, int]:
-  """The axis of an array to fold into, and how much of it stays outermost.
+  """The axis of an array to fold into, and the size of its outermost part.
 
-  Channels of x and y and the last axis of w run over groups first; a mapped
-  axis that is folded into the channels of each group goes behind them.
+  The channels of x and y and the last axis of w are ordered by group first. A
+  mapped axis that is folded into the channels of each group comes after the
+  groups.
   """
   if shared == 'N':
     return 0, 1
@@ -271,7 +274,7 @@ def _place(shared: str, array: str, groups: int) -> tuple[int, int]:
 
 
 def _fold(a: jax.Array, axis: int, outer: int) -> jax.Array:
-  """Moves the leading axis into `axis`, behind the `outer` part of it."""
+  """Folds the leading axis into `axis`, after its outermost part."""
   axis %= a.ndim - 1
   size, *shape = a.shape
   a = a.reshape(size, *shape[:axis], outer, shape[axis] // outer,
@@ -295,7 +298,7 @@ def _define(operation: str) -> None:
   primitive = PRIMITIVES[operation]
   primitive.def_impl(functools.partial(xla.apply_primitive, primitive))
   primitive.def_abstract_eval(functools.partial(_abstract, operation=operation))
-  for platform in (*dispatch.PLATFORMS, None):  # None is for all others.
+  for platform in (*dispatch.PLATFORMS, None):  # None: all other platforms.
     lower = functools.partial(
         _lower, operation=operation, platform=platform or 'other')
     mlir.register_lowering(

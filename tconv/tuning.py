@@ -1,7 +1,7 @@
-"""Times the forms of the contractions of a program, and remembers the fastest.
+"""Timing of the forms of each contraction in a program.
 
-The rule in `dispatch` is made for all devices and shapes; `tune` measures this
-device and these shapes. `recordings` keeps what it found, and says where.
+The rule in `dispatch` serves all devices and shapes. `tune` measures the forms
+on this device, for the shapes of a program. `tuning_cache` stores the results.
 """
 
 from collections.abc import Callable
@@ -18,25 +18,26 @@ from jax.sharding import AxisType
 import numpy as np
 
 from tconv import dispatch
-from tconv import recordings
 from tconv import trilinear
+from tconv import tuning_cache
 from tconv.programs import jaxprs
-from tconv.recordings import Contraction
-from tconv.recordings import Recording
+from tconv.tuning_cache import Contraction
+from tconv.tuning_cache import Recording
 
-# These are there to be read and checked against, and are never the fastest.
+# These forms serve reading and checking, and are never the fastest.
 _NOT_TIMED = ('matrix', 'zero_insertion')
-# Taps, or patches at a position; 4096 of them compile for minutes.
+# Largest number of taps, or of patches at a position; 4096 compile for minutes.
 _LONGEST = 256
-# At least, at most; no more than needed once all runs took this long together.
+# Smallest and largest number of rounds. After the smallest number, timing ends
+# once all runs together took `_ENOUGH`.
 _ROUNDS = 10, 1000
 _ENOUGH = 1000  # ms
-# A form is given up after a run this many times longer than the shortest run of
-# any form, unless the run is so short that it may have been disturbed.
+# A form is dropped after a run this many times longer than the shortest run of
+# any form, unless the run is so short that other load may explain it.
 _HOPELESS = 5
 _SHORT = 100  # ms
-# How much faster than the rule's choice another form must be, lest noise flip
-# choices.
+# Factor by which a form must be faster than the rule's choice to replace it, so
+# that noise does not decide.
 _CLEARLY = 1.1
 
 
@@ -44,17 +45,19 @@ def tune(function: Callable[..., Any], *args: Any,
          **kwargs: Any) -> tuple[Recording, ...]:
   """Measures which form is the fastest for each contraction in a function.
 
-  The function is traced, not run. Every operation that it makes of this library
-  with `method='auto'`, on whatever level of jit, grad, vmap, scan or shard_map,
-  is timed by itself in every form that may be the fastest, on one device, with
-  random arrays of its shapes. What is found is kept in the user's cache folder
-  (see `file` of what is returned; `$XDG_CACHE_HOME` or ~/.cache), for this kind
-  of device and this version of jaxlib, and from then on decides what 'auto' is,
-  in later runs too. Finite values stay the same, up to rounding; how far a NaN
-  spreads may change (see `tconv.conv_transpose`), and another form may need
-  more memory. What is known already is not timed again. To forget it, delete
-  the folder. It takes a second or a few for each contraction; times of a
-  machine that is busy with other things mislead.
+  The function is traced, not run. A contraction is an operation of this library
+  with its shapes. Every contraction in the function that has `method='auto'` is
+  timed by itself, on one device, with random arrays, in every form that may be
+  the fastest. It does not matter how deep it is inside jit, grad, vmap, scan or
+  shard_map. Each takes a few seconds. Other load on the machine distorts times.
+
+  The fastest forms are stored in the user's cache folder ($XDG_CACHE_HOME or
+  ~/.cache; see `file` of the recordings), for this kind of device and version
+  of jaxlib. From then on 'auto' uses them, in later runs too. Contractions with
+  a recording are not timed again. To clear the cache, delete the folder.
+
+  Finite values stay the same, up to rounding. How far a NaN spreads may change
+  (see `tconv.conv_transpose`), and another form may need more memory.
 
   Example:
     step = jax.jit(train_step)
@@ -62,18 +65,19 @@ def tune(function: Callable[..., Any], *args: Any,
       print(recording)
     state = step(state, batch)  # Compiled for the first time.
 
-  A program that is compiled already keeps its forms: tune first, or call
-  `jax.clear_caches()`. What is measured here counts neither in a program that
-  is exported for another platform nor in one of several processes, which must
-  all compile the same. Where the compiler shards arrays, shapes are those of
-  whole arrays, and so are the times.
+  Programs that are already compiled keep their forms: tune first, or call
+  `jax.clear_caches()`. Recordings do not apply to programs that are exported
+  for another platform, nor to programs of several processes, which must all
+  compile the same. If the compiler shards arrays, the shapes and times are
+  those of whole arrays.
 
   Args:
     function: any function that JAX can trace, jitted or not, such as a whole
       training step with its gradients.
-    *args: its arguments, pytrees of arrays, such as images [N, *size, C], or of
-      `jax.ShapeDtypeStruct`s. Other leaves reach the function as they are.
-    **kwargs: its keyword arguments, likewise.
+    *args: arguments of the function: pytrees of arrays, such as images
+      [N, *size, C], or of `jax.ShapeDtypeStruct`s. Other leaves are passed on
+      unchanged.
+    **kwargs: keyword arguments of the function, likewise.
 
   Returns:
     A recording for each distinct contraction, in order of appearance, with
@@ -81,7 +85,7 @@ def tune(function: Callable[..., Any], *args: Any,
     as one line.
 
   Raises:
-    ValueError: the function makes no operation that 'auto' could choose for.
+    ValueError: the function has no operation of tconv with method 'auto'.
   """
   program, *_ = jaxprs.trace(function, args, kwargs)
   contractions = dict.fromkeys(
@@ -91,13 +95,13 @@ def tune(function: Callable[..., Any], *args: Any,
   if not contractions:
     raise ValueError(
         'function must use conv, conv_transpose or conv_kernel_grad of tconv '
-        f"with method='auto', to be tuned; got {function!r}, which does not.")
-  return tuple(recordings.read(c) or _record(c) for c in contractions)
+        f"with method='auto'; got {function!r}, which does not.")
+  return tuple(tuning_cache.read(c) or _record(c) for c in contractions)
 
 
 def _record(contraction: Contraction) -> Recording:
-  """Measures a contraction, chooses, and keeps the choice."""
-  backend = jax.default_backend()  # 'gpu' is two platforms, with one rule.
+  """Measures a contraction, chooses a form, and stores the choice."""
+  backend = jax.default_backend()  # 'gpu' is cuda or rocm, with one rule.
   rule = dispatch.choose(
       contraction.operation, contraction.geometry.trimmed()[0],
       contraction.shapes, {'gpu': 'cuda'}.get(backend, backend))
@@ -107,12 +111,12 @@ def _record(contraction: Contraction) -> Recording:
   fastest = min(times, key=times.__getitem__)
   form = fastest if times[fastest] * _CLEARLY < times[rule] else rule
   recording = Recording(contraction, form, rule, times)
-  recordings.write(recording)
+  tuning_cache.write(recording)
   return recording
 
 
 def _left_out(contraction: Contraction) -> Iterator[str]:
-  """Forms that do the same as another, or whose program is too long."""
+  """Forms that duplicate another one here, or whose program is too long."""
   if jax.default_backend() != 'gpu':
     yield 'cudnn'
   if max(contraction.geometry.dilation, default=1) == 1:
@@ -126,8 +130,8 @@ def _left_out(contraction: Contraction) -> Iterator[str]:
 
 def _milliseconds(contraction: Contraction,
                   forms: Sequence[str]) -> dict[str, float]:
-  """Medians of interleaved runs; the first form is the rule's choice."""
-  # One device, whatever mesh the user may have set.
+  """Median times of interleaved runs; the first form is the rule's choice."""
+  # One device, even if the user has set a mesh.
   mesh = jax.make_mesh((1,), ('device',), axis_types=(AxisType.Auto,),
                        devices=jax.local_devices()[:1])
   runs = {form: [] for form in forms}
@@ -141,7 +145,7 @@ def _milliseconds(contraction: Contraction,
       for form, run in list(racing.items()):
         try:
           ms = run()
-        except jax.errors.JaxRuntimeError:  # Such as: out of memory.
+        except jax.errors.JaxRuntimeError:  # For example, out of memory.
           if form == forms[0]:
             raise
           del racing[form]
@@ -162,7 +166,7 @@ def _operands(contraction: Contraction) -> list[jax.Array]:
 
 def _stopwatch(contraction: Contraction, form: str,
                operands: Sequence[jax.Array]) -> Callable[[], float]:
-  """A function that computes once and returns the milliseconds it took."""
+  """A function that runs the contraction once and returns milliseconds."""
   compute = jax.jit(functools.partial(
       trilinear.contract, contraction.operation, geometry=contraction.geometry,
       precision=contraction.precision, dtype=contraction.result_dtype,

@@ -1,20 +1,21 @@
-"""One image that is too large for one device: in tiles, or over many devices.
+"""Images that are too large for one device: in tiles, or over many devices.
 
-What is near a pixel decides what comes out there. So an image may be cut into
-tiles, each of which is computed from a *window* that reaches farther by a
-`halo`, and only the tile's own part is kept. Windows never reach over the
-border of the image; at the border they are moved inwards, all of one size, so
-that a function sees a border where the image has one and nowhere else. Then the
-results are those of the whole image, for any stack of layers: padding, biases
-and interpolation at the border included.
+An output pixel of a convolutional network depends only on input pixels nearby.
+So an image can be split into tiles. Each tile is computed from a *window*,
+which is larger by a `halo` on every side, and only the tile's own part of the
+result is kept. All windows have the same size. At the border of the image they
+are moved inwards, so a function sees a border only where the image has one. The
+results then equal those of the whole image for any stack of layers, including
+the effects of padding, biases and interpolation at the border.
 
-`tiled` computes one window after another, `sharded` each on its own device.
+`tiled` computes one window after another; `sharded` computes each on its own
+device.
 
-The halo, in pixels of the input, is how far from a pixel an output depends on
-it; `tiled` says how large it must be for a stack of layers. Where a function
-shrinks images inside, its strides must divide tiles, halo and the size of the
-image. What joins far pixels cannot be cut up: 'CIRCULAR' padding, means over
-the image, batch norm that learns.
+The halo, in input pixels, is the largest distance at which an input pixel
+affects an output pixel. `tiled` gives the halo that a stack of layers needs. If
+a function shrinks images internally, its strides must divide the tile, the halo
+and the size of the image. Operations that connect distant pixels cannot be
+split: 'CIRCULAR' padding, means over the image, batch norm in training.
 """
 
 from collections.abc import Callable
@@ -42,7 +43,7 @@ Ints = int | Sequence[int]
 
 
 class _Piece(NamedTuple):
-  """Of an axis, what to read, what to keep of that, and where it goes to."""
+  """Slices of an axis: what to read, what to keep, and where to put it."""
   window: slice
   kept: slice
   target: slice
@@ -50,15 +51,15 @@ class _Piece(NamedTuple):
 
 def tiled(fn: Callable[..., jax.Array], tile: Ints, halo: Ints
           ) -> Callable[..., np.ndarray]:
-  """Makes a function of images work tile by tile, in bounded memory.
+  """Makes a function of images run tile by tile, in bounded memory.
 
     enlarge = tconv.tiled(network, tile=512, halo=8)
     large = enlarge(image)
 
-  `fn` is traced again at each call, so that a module which holds its weights,
-  such as one of `flax.nnx`, is seen as it is then. It is compiled once for each
-  program: changed weights of the same shapes do not compile anew. Weights may
-  as well be further arguments, as in
+  `fn` is traced at each call. So if it is a module that holds its weights, such
+  as one of `flax.nnx`, its current weights are used. It is compiled once for
+  each program: new weights of the same shapes need no compilation. Weights can
+  also be further arguments:
 
     graph, state = nnx.split(model)
     enlarge = tconv.tiled(
@@ -67,34 +68,36 @@ def tiled(fn: Callable[..., jax.Array], tile: Ints, halo: Ints
 
   Args:
     fn: function from an [N, *size, C] array, and further arguments, to an
-      [N, *out, O] array, where `out` grows by a constant number of pixels with
-      each pixel of `size`, or with every few. JAX must be able to trace it.
-    tile: number of input pixels, one int or one for each axis.
+      [N, *out, O] array. `out` must grow by a constant number of pixels with
+      each pixel of `size`, or with every few pixels. JAX must be able to trace
+      the function.
+    tile: size of a tile in input pixels, one int or one for each axis.
     halo: number of pixels by which a window is larger than its tile on every
-      side, one int or one for each axis. A stack of layers needs at least the
-      sum over its layers, in pixels of the input, of
+      side, one int or one for each axis. A smaller halo than needed gives wrong
+      seams. A stack of layers needs the sum over its layers, in pixels of the
+      input, of
 
         conv of stride 1, 'SAME': (k_eff - 1) / 2, rounded up
         conv of another stride or padding: k_eff - 1
         conv_transpose: (k_eff - 1) / s, rounded up
         upsample: 1 for nearest and bilinear, 2 for bicubic
 
-      with k_eff = (k - 1) * dilation + 1; with less, the seams are wrong.
+      with k_eff = (k - 1) * dilation + 1.
 
   Returns:
-    A function of the same arguments, and of `out`: a NumPy array to write to,
-    by default a new one. Both images may be `numpy.memmap`, as only a window is
-    on the device at any time. It returns `out`.
+    A function of the same arguments and of `out`, a NumPy array to write to; by
+    default, a new one. It returns `out`. Both images may be `numpy.memmap`
+    arrays, because only one window is on the device at any time.
 
   Raises:
-    ValueError: from the function returned: the numbers do not fit `fn` and the
-      image.
+    ValueError: from the returned function: tile or halo does not fit `fn` and
+      the image.
   """
   programs = {}
 
   def apply(inputs, *args, out: np.ndarray | None = None) -> np.ndarray:
-    # JAX remembers the trace of a function, and so the weights it held then. A
-    # function that is new at each call has no trace yet.
+    # JAX caches the trace of a function, with the weights that it held then. So
+    # each call makes a new function.
     current = lambda *args: fn(*args)
     size = inputs.shape[1:-1]
     tiles, halos = (geometry.per_axis(name, value, len(size), least)
@@ -126,15 +129,15 @@ def tiled(fn: Callable[..., jax.Array], tile: Ints, halo: Ints
 
 def _compiled(fn: Callable[..., jax.Array], programs: dict[str, Callable],
               *args: Any) -> Callable[..., jax.Array]:
-  """Compiles a function, unless its program was compiled before.
+  """Compiles a function, unless the same program was compiled before.
 
   The arrays that the function holds become arguments of the program, so that
-  other weights are no other program.
+  new weights do not make a new program.
 
   Args:
     fn: function of arrays.
-    programs: compiled programs by their text; a new one is added.
-    *args: arguments, or their shapes.
+    programs: cache of compiled programs by their text.
+    *args: arguments of the function, or their shapes.
 
   Returns:
     The compiled function.
@@ -159,18 +162,18 @@ def _window(size: int, tile: int, halo: int) -> int:
 
 def _pieces(size: int, tile: int, halo: int, part: int, whole: int,
             more: int) -> Iterator[_Piece]:
-  """Cuts an axis.
+  """Splits an axis into pieces.
 
   Args:
-    size: of the image.
-    tile: that a piece is made for.
-    halo: on both sides of it.
-    part: pixels of the result of a window.
-    whole: pixels of the result of the image.
-    more: pixels of the result of one that is as large as both.
+    size: size of the image.
+    tile: size of a tile.
+    halo: number of pixels on either side of a tile.
+    part: size of the result for a window.
+    whole: size of the result for the image.
+    more: size of the result for an image as large as both together.
 
   Yields:
-    Pieces whose targets make the whole.
+    Pieces whose targets cover the whole result.
   """
   window = _window(size, tile, halo)
   if window == size:
@@ -179,10 +182,10 @@ def _pieces(size: int, tile: int, halo: int, part: int, whole: int,
   scale = fractions.Fraction(whole - part, size - window)
   if more - whole != scale * window:
     raise ValueError(
-        f'fn must make the same number of pixels of each; it makes {part} of '
-        f'{window}, {whole} of {size} and {more} of {size + window}. Where it '
-        'shrinks images, its strides must divide their size, the tile and the '
-        'halo.')
+        'fn must give the same number of pixels for each input pixel; it gives '
+        f'{part} for {window}, {whole} for {size} and {more} for '
+        f'{size + window}. If it shrinks images, its strides must divide their '
+        'size, the tile and the halo.')
   for start in range(0, size, tile):
     end = start + tile
     # At the border, the window is moved inwards.
@@ -191,54 +194,54 @@ def _pieces(size: int, tile: int, halo: int, part: int, whole: int,
     low, high = min(low, whole), min(high, whole) if end < size else whole
     if high - origin > part:
       raise ValueError(
-          f'halo must be larger than {halo}: a window of {window} pixels makes '
-          f'{part}, and its tile is to make more.')
+          f'halo must be larger than {halo}: a window of {window} pixels gives '
+          f'{part}, which is less than its tile needs.')
     yield _Piece(slice(first, first + window),
                  slice(low - origin, high - origin), slice(low, high))
 
 
 def _times(scale: fractions.Fraction, pixels: int) -> int:
-  """Finds the output that belongs to an input pixel."""
+  """Converts a position in the input to one in the result."""
   if (scale * pixels).denominator > 1:
     raise ValueError(
-        f'fn makes {float(scale):g} pixels of one: no whole number for a tile, '
-        f'halo or part of {pixels}.')
+        f'fn gives {float(scale):g} pixels for each input pixel, which is no '
+        f'whole number for a tile, halo or part of {pixels}.')
   return int(scale * pixels)
 
 
 def sharded(fn: Callable[..., jax.Array], spec: PartitionSpec, halo: Ints, *,
             mesh: jax.sharding.Mesh | None = None
             ) -> Callable[..., jax.Array]:
-  """Makes a function of images work on images that many devices share.
+  """Makes a function of images work on images that are sharded over devices.
 
-  Each device sends its neighbours the rows that they need, by
-  `jax.lax.ppermute`, and calls `fn` on its own part: no device ever has all of
-  the image. XLA does so by itself for some functions, and gathers the image for
-  others, grouped convolutions among them. The result can be differentiated; the
-  gradients of what is in `args` are sums over all devices.
+  Each device sends its neighbors the rows that they need, by
+  `jax.lax.ppermute`, and calls `fn` on its own part. No device ever holds the
+  whole image. XLA does the same by itself for some functions, but gathers the
+  image for others, such as grouped convolutions. The result can be
+  differentiated; gradients with respect to further arguments are summed over
+  all devices.
 
     mesh = jax.make_mesh((8,), ('rows',))
     enlarge = jax.jit(tconv.sharded(
         network, jax.P(None, 'rows'), halo=4, mesh=mesh))
 
   Args:
-    fn: from an [N, *size, C] array, and further arguments, to an [N, *out, O]
-      array, where `out` is a multiple of `size`, or a fraction of it.
-    spec: for the batch and for each spatial axis, the mesh axes that share it,
-      of the image and of the result. Sizes must be multiples of the numbers of
-      devices.
-    halo: number of pixels that a device needs of its neighbours, one int or one
-      for each spatial axis; at most half of what a device has. At least what
-      `tconv.tiled` says; with less, the seams are wrong.
-    mesh: of devices; by default, the one in use.
+    fn: function from an [N, *size, C] array, and further arguments, to an
+      [N, *out, O] array, where `out` is a multiple or a fraction of `size`.
+    spec: mesh axes that shard the batch and each spatial axis of the image and
+      of the result. Sizes must be multiples of the numbers of devices.
+    halo: number of pixels that a device needs from each neighbor, one int or
+      one for each spatial axis; at most half of the pixels of a device.
+      `tconv.tiled` gives the smallest sufficient halo.
+    mesh: mesh of devices; by default, the current one.
 
   Returns:
-    A function of the same arguments. All but the image are the same on all
-    devices.
+    A function of the same arguments. All arguments except the image are
+    replicated on the devices.
 
   Raises:
-    ValueError: from the function returned: the numbers do not fit `fn` and the
-      image.
+    ValueError: from the returned function: spec or halo does not fit `fn` and
+      the image.
   """
 
   def apply(inputs: jax.Array, *args: Any) -> jax.Array:
@@ -246,11 +249,11 @@ def sharded(fn: Callable[..., jax.Array], spec: PartitionSpec, halo: Ints, *,
     size = inputs.shape[1:-1]
     if len(spec) > len(size) + 1:
       raise ValueError(
-          'spec must be for the batch and for spatial axes, '
-          f'{len(size) + 1} in all; got {spec}.')
+          'spec must have entries for the batch and for spatial axes only, at '
+          f'most {len(size) + 1}; got {spec}.')
     halos = geometry.per_axis('halo', halo, len(size), 0)
     whole = jax.eval_shape(fn, inputs, *args).shape[1:-1]
-    # (axis, its devices, halo, output for each pixel)
+    # (axis, its mesh axes, halo, output pixels for each input pixel)
     shared = [(axis, name, halos[axis - 1],
                fractions.Fraction(whole[axis - 1], size[axis - 1]))
               for axis, name in enumerate(spec[1:], 1) if name is not None]
@@ -258,12 +261,12 @@ def sharded(fn: Callable[..., jax.Array], spec: PartitionSpec, halo: Ints, *,
     def local(part, args):
       window = part
       for axis, name, reach, _ in shared:
-        window = _with_neighbours(window, axis, name, reach)
+        window = _with_neighbors(window, axis, name, reach)
       result = fn(window, *args)
       for axis, name, reach, scale in shared:
         if result.shape[axis] != scale * window.shape[axis]:
           raise ValueError(
-              'fn must give the same number of pixels for each of the image; '
+              'fn must give the same number of pixels for each input pixel; '
               f'got {result.shape[axis]} for {window.shape[axis]}, and '
               f'{whole[axis - 1]} for {size[axis - 1]}.')
         result = lax.dynamic_slice_in_dim(
@@ -282,16 +285,16 @@ def sharded(fn: Callable[..., jax.Array], spec: PartitionSpec, halo: Ints, *,
   return apply
 
 
-def _with_neighbours(part: jax.Array, axis: int, name: Any,
+def _with_neighbors(part: jax.Array, axis: int, name: Any,
                      halo: int) -> jax.Array:
-  """Makes the window of a device from its part and those of its neighbours."""
+  """Makes the window of a device from its part and those of its neighbors."""
   number, size = lax.axis_size(name), part.shape[axis]
   if number == 1 or not halo:
     return part
-  reach = 2 * halo  # At the border, all of it is of one neighbour.
+  reach = 2 * halo  # At the border, one neighbor provides all of it.
   if reach > size:
-    raise ValueError(f'halo must be at most half of the {size} pixels that a '
-                     f'device has; got {halo}.')
+    raise ValueError(f'halo must be at most half of the {size} pixels of a '
+                     f'device; got {halo}.')
   upwards = [(i, i + 1) for i in range(number - 1)]
   before = lax.ppermute(
       lax.slice_in_dim(part, size - reach, size, axis=axis), name, upwards)
@@ -304,7 +307,7 @@ def _with_neighbours(part: jax.Array, axis: int, name: Any,
 
 
 def _halos_before(name: Any) -> jax.Array:
-  """How many halos of its window lie before a device's own part: 0, 1 or 2."""
+  """Number of halos before the device's own part in its window: 0, 1 or 2."""
   index = lax.axis_index(name)
   return (jnp.where(index > 0, 1, 0)
           + jnp.where((index > 0) & (index == lax.axis_size(name) - 1), 1, 0))

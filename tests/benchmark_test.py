@@ -22,7 +22,7 @@ from experiments.timing import contractions
 from experiments.timing import costs
 from experiments.timing import measure
 from experiments.timing import peers
-from tconv import recordings
+from tconv import tuning_cache
 from tests.timing.entries import entry
 
 TINY = ('tiny', 'a paper', 2, (3, 4), 5, 3, 4, 2, 1)
@@ -58,7 +58,7 @@ class BenchmarkTest(parameterized.TestCase):
       self.run_on(TINY, GROUPED, **SERIES)
     builders, skipped = peers.available()
     found = self.read()
-    self.assertEqual(found['threads'], recordings.cores())
+    self.assertEqual(found['threads'], tuning_cache.cores())
     self.assertEqual(found['command'], 'a command')
     self.assertContainsSubset({'python', 'jax', 'flax'}, found['versions'])
     self.assertEqual(set(found['skipped']), set(skipped))

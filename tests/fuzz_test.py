@@ -26,7 +26,7 @@ from experiments.harness import records
 from experiments.harness import workdir as workdir_lib
 import tconv
 from tconv import dialects
-from tconv import recordings
+from tconv import tuning_cache
 
 SECONDS = 60  # For one case; the slowest takes a few.
 NUMBERS = (0, 1, 2, 3, -1, 7, 300, True, 2.5, None, '2', (2, 2), (1, 2, 3),
@@ -189,7 +189,7 @@ class FilesTest(absltest.TestCase):
       with soon(), warnings.catch_warnings():
         warnings.simplefilter('ignore')  # That it is ignored.
         jax.clear_caches()
-        recordings._warn_once.cache_clear()
+        tuning_cache._warn_once.cache_clear()
         np.testing.assert_array_equal(up(y, w), expected)
       file.write_bytes(whole[file])
 

@@ -14,7 +14,9 @@ from absl.testing import parameterized
 import tconv
 from tconv import dialects
 from tconv import dispatch
+from tconv import forms
 from tconv import initializers
+from tconv import spectrum
 
 ROOT = pathlib.Path(__file__).parent.parent
 MODULES = sorted((ROOT / 'tconv').rglob('*.py'))
@@ -29,7 +31,7 @@ ORDER = (
     ('tconv.forms.polyphase', 'tconv.forms.taps', 'tconv.forms.cudnn',
      'tconv.forms.residues'),  # They build on others.
     ('tconv.dispatch',),
-    ('tconv.recordings',),
+    ('tconv.tuning_cache',),
     ('tconv.trilinear', 'tconv.arguments'),
     ('tconv.operations', 'tconv.programs.mapping', 'tconv.programs.jaxprs',
      'tconv.programs'),
@@ -56,6 +58,27 @@ LAYERS = (
 )
 TABLES = ORDER + MEASURES + LAYERS
 
+# The experiments: what each place may import besides itself and the library.
+EXPERIMENTS = sorted((ROOT / 'experiments').rglob('*.py'))
+SHARED = {'upsamplers', 'artifacts', 'relations'}  # Not commands.
+BELOW = {
+    'shared': set(), 'harness': set(), 'data': {'harness'},
+    'report': {'harness'},
+    'timing': {'harness', 'report'},
+    'compiled': {'harness', 'report', 'timing'},
+    'studies': {'shared', 'harness', 'data', 'report'}}
+# The parts of a study, lowest first.
+PARTS = (('model', 'data'), ('metrics', 'training'), ('tables',), ('claims',),
+         ('report',), ('__init__',))
+
+
+def place_of(name):
+  """The place of a module in `experiments`: a folder, or what it is."""
+  first = name.removeprefix('experiments').strip('.').partition('.')[0]
+  if first in SHARED:
+    return 'shared'
+  return first if first in BELOW else 'command'
+
 
 def functions(*modules):
   return [
@@ -63,7 +86,8 @@ def functions(*modules):
       if inspect.isfunction(getattr(module, name)) and not name.startswith('_')]
 
 
-OWN = functions(tconv, initializers)
+# Some functions of `tconv.spectrum` are names of `tconv`, too.
+OWN = list(dict.fromkeys(functions(tconv, initializers, spectrum)))
 FUNCTIONS = OWN + functions(dialects)  # Those have the parameters of others.
 # Parameters that have a default and may be given by position, as in lax.
 BY_POSITION = {'strides', 'padding', 'initializer', 'means'}
@@ -113,7 +137,7 @@ class ImportsTest(parameterized.TestCase):
         [sys.executable, '-c', """if True:
             import sys, tconv, tconv.dialects
             # Assertions of chex can be turned off: no argument is left to them.
-            assert not {'flax', 'chex'} & set(sys.modules)
+            assert not {'flax', 'chex', 'absl', 'optax'} & set(sys.modules)
             assert tconv.nnx.ConvTranspose and tconv.linen.ConvTranspose
             public = dir(tconv)
             assert {'nnx', 'linen', 'conv'} <= set(public)
@@ -127,10 +151,33 @@ class ImportsTest(parameterized.TestCase):
               sys.exit(1)
             """], cwd=ROOT, check=True)
 
-  def test_nothing_imports_the_tests_or_a_study_from_below(self):
-    for path in (ROOT / 'experiments').rglob('*.py'):
-      self.assertFalse(
-          [i for i in imports_of(path) if i.startswith('tests')], path)
+  @parameterized.parameters(*map(str, EXPERIMENTS))
+  def test_experiments_import_downwards(self, path):
+    path = pathlib.Path(path)
+    name, imports = name_of(path), set(imports_of(path))
+    self.assertEmpty([i for i in imports if i.split('.')[0] == 'tests'])
+    own, allowed = place_of(name), {place_of(name)}
+    if own == 'command':
+      return
+    allowed |= BELOW[own]
+    for imported in imports:
+      if imported.startswith('experiments.'):
+        self.assertIn(place_of(imported), allowed, imported)
+
+  @parameterized.parameters(*map(str, (
+      ROOT / 'experiments/studies').glob('*/*.py')))
+  def test_within_a_study_imports_run_one_way(self, path):
+    path = pathlib.Path(path)
+    package = f'experiments.studies.{path.parent.name}'
+    rank = lambda part: next(
+        i for i, parts in enumerate(PARTS) if part in parts)
+    own = rank(path.stem)
+    for imported in imports_of(path):
+      if not imported.startswith('experiments.studies'):
+        continue
+      study, _, part = imported.rpartition('.')
+      self.assertEqual(study, package, 'A study imports no other study.')
+      self.assertLess(rank(part), own, imported)
 
 
 class ReadmeTest(parameterized.TestCase):
@@ -150,14 +197,15 @@ class ReadmeTest(parameterized.TestCase):
     text = (ROOT / 'README.md').read_text(encoding='utf-8')
     for function in FUNCTIONS:
       self.assertIn(f'`{function.__name__}',
-                    re.sub(r'(initializers|dialects)\.', '', text))
+                    re.sub(r'(initializers|dialects|spectrum)\.', '', text))
 
 
 class InterfaceTest(parameterized.TestCase):
 
   def test_help_names_all_that_is_public(self):
     own = {f.__name__ for f in functions(tconv)}
-    self.assertEqual(set(tconv.__all__), own | {'dialects', 'initializers'})
+    self.assertEqual(
+        set(tconv.__all__), own | {'dialects', 'initializers', 'spectrum'})
     summary, _, topics = tconv.__doc__.partition('\n')
     self.assertEndsWith(summary, '.')
     self.assertContainsSubset(
@@ -166,7 +214,29 @@ class InterfaceTest(parameterized.TestCase):
 
   def test_every_form_is_named(self):
     for method in dispatch.METHODS:
-      self.assertIn(f"'{method}'", tconv.conv.__doc__)
+      for function in (
+          tconv.conv, tconv.conv_transpose, tconv.conv_kernel_grad):
+        self.assertIn(f"'{method}'", function.__doc__)
+
+  @parameterized.parameters(*dispatch.FORMS.items())
+  def test_forms_keep_their_contract(self, name, form):
+    operations = {'conv_transpose': 'y kernel', 'conv': 'x kernel',
+                  'conv_kernel_grad': 'x y'}
+    self.assertTrue(hasattr(form, 'conv_transpose'))
+    self.assertIn(f'`{name}`', forms.__doc__)
+    for operation, arrays in operations.items():
+      if not hasattr(form, operation):
+        continue
+      self.assertIn(f'{operation}({arrays.replace(" ", ", ")}, ', forms.__doc__)
+      parameters = inspect.signature(getattr(form, operation)).parameters
+      options = [p.name for p in parameters.values()
+                 if p.kind is p.KEYWORD_ONLY]
+      self.assertEqual([n for n in parameters if n not in options],
+                       [*arrays.split(), 'geometry'])
+      self.assertContainsSubset(
+          {'precision', 'preferred_element_type'}, options)
+      for option in options:
+        self.assertIn(f'  {option}: ', forms.__doc__ + form.__doc__)
 
   def test_docstrings_refer_to_nothing_outside(self):
     for function in FUNCTIONS:

@@ -270,7 +270,7 @@ ERRORS = (
     (dict(strides=0), 'strides must be .*got 0'),
     (dict(kernel_dilation=0), 'kernel_dilation must be .*got 0'),
     (dict(kernel_size=(3, 0)), 'kernel_size must be'),
-    (dict(output_padding=1), "output_padding goes .*'SAME'"),
+    (dict(output_padding=1), "output_padding .*'SAME'.* pass output_size"),
     (dict(method='fft'), "method must be .*got 'fft'"),
     (dict(dtype='int32'), 'inexact'),
 )

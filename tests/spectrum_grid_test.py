@@ -132,7 +132,7 @@ class GridEnergyTest(parameterized.TestCase):
 
   def test_parts_are_those_of_two_axes(self):
     for shape in ((1, 16, 1), (1, 8, 8, 8, 1)):
-      with self.assertRaisesRegex(ValueError, 'parts are .*two spatial axes'):
+      with self.assertRaisesRegex(ValueError, 'parts=True .*two spatial axes'):
         grid_energy(np.ones(shape, 'f'), 2, parts=True)
 
   @parameterized.parameters(2, 3, 4)

@@ -20,8 +20,8 @@ import numpy as np
 
 import tconv
 from tconv import dispatch
-from tconv import recordings
 from tconv import tuning
+from tconv import tuning_cache
 from tests.references import integers
 
 Y, W = integers(0, (4, 3, 4, 5)), integers(1, (4, 4, 2, 5))
@@ -52,7 +52,7 @@ class TuningTest(chex.TestCase):
     self.cache = self.enter_context(tempfile.TemporaryDirectory())
     self.enter_context(
         mock.patch.dict(os.environ, {'XDG_CACHE_HOME': self.cache}))
-    recordings._warn_once.cache_clear()
+    tuning_cache._warn_once.cache_clear()
     self.enter_context(mock.patch.object(
         dispatch, 'choose', return_value='overlap_add'))
     # What a run of each form is said to take, in ms, and the runs so far.
@@ -123,7 +123,8 @@ class SearchTest(TuningTest):
     found, = self.tune(jax.jit(sharded), Y, W)
     self.assertEqual(found.contraction.shapes, ((1, 3, 4, 5), W.shape))
     # That is what is asked for when it is lowered, too.
-    with mock.patch.object(recordings, 'form', wraps=recordings.form) as form:
+    with mock.patch.object(
+        tuning_cache, 'form', wraps=tuning_cache.form) as form:
       jax.jit(sharded).lower(Y, W)
     form.assert_called_once_with(found.contraction, 'cpu')
 
@@ -186,7 +187,7 @@ class TimingTest(TuningTest):
     self.assertEqual(recording.form, 'polyphase')
     self.assertEqual(recording.rule, 'overlap_add')
     self.assertEqual(recording.milliseconds, self.times)
-    self.assertEqual(recordings.read(recording.contraction), recording)
+    self.assertEqual(tuning_cache.read(recording.contraction), recording)
     self.assertEqual(
         jax.jit(lambda y, w: up(y, w)).lower(Y, W).as_text(),
         jax.jit(lambda y, w: up(y, w, method='polyphase')).lower(
@@ -217,7 +218,7 @@ class TimingTest(TuningTest):
     with self.assertWarnsRegex(UserWarning, str(first.file)):
       again, = self.tune(energy, Y, W)
     self.assertEqual(again, first)
-    self.assertEqual(recordings.read(first.contraction), first)
+    self.assertEqual(tuning_cache.read(first.contraction), first)
 
   @parameterized.parameters((2., 'overlap_add'), (1.85, 'overlap_add'),
                             (1.75, 'polyphase'), (2.5, 'overlap_add'))

@@ -144,7 +144,7 @@ class TiledTest(parameterized.TestCase):
       ({'tile': 6, 'fn': lambda y: y[:, ::4]}, 'same number of pixels.*strid'),
       ({'halo': 0, 'fn': lambda y: tconv.conv_transpose(y, KERNEL[:1, :1], 2,
                                                         'VALID')[:, :-1]},
-       'halo must be larger than 0: a window of 4 pixels makes 7'),
+       'halo must be larger than 0: a window of 4 pixels gives 7'),
       ({'out': np.zeros((1, 24, 32, 3), int)},
        r'out must be float32\[1, 24, 32, 3\]; got int64'),
       ({'out': np.zeros((1, 24, 32, 2), np.float32)}, r'got float32\[.*, 2\]'))
@@ -232,8 +232,8 @@ class ShardedTest(parameterized.TestCase):
   @parameterized.parameters(
       ({'halo': 3}, 'halo must be at most half of the 4 pixels .*; got 3'),
       ({'halo': (1, 2, 3)}, 'sequence of 2'),
-      ({'spec': P(None, None, None, 'rows')}, 'spec must be for the batch'),
-      ({'fn': lambda y: y[:, ::4]}, 'makes 0.25 pixels of one: .* of 2'),
+      ({'spec': P(None, None, None, 'rows')}, 'spec must .* at most 3'),
+      ({'fn': lambda y: y[:, ::4]}, 'gives 0.25 pixels for each .* of 2'),
       ({'fn': lambda y: tconv.conv_transpose(y, KERNEL, 2, 'VALID')},
        'same number of pixels for each .*; got 18 for 8, and 34 for 16'))
   def test_what_does_not_fit_is_named(self, changes, message):

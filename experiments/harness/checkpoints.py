@@ -28,12 +28,7 @@ class Checkpoints:
   """
 
   def __init__(self, workdir: pathlib.Path, label: str):
-    """Opens the folder.
-
-    Args:
-      workdir: folder of the run.
-      label: name of the training.
-    """
+    """Opens the folder of a training, whose name is `label`."""
     self._label = label
     self._folder = (
         workdir.absolute() / 'checkpoints' / workdir_lib.file_name(label))

@@ -1,4 +1,4 @@
-"""Finds mistakes in a config before anything is built."""
+"""Checks of config fields; each raises a `RunError` that names the field."""
 
 from collections.abc import Sequence
 
@@ -8,19 +8,19 @@ import numpy as np
 
 from experiments.harness import workdir as workdir_lib
 
-_MOST = 2**31 - 1  # What counts steps and sizes has 32 bits, at least.
+_MOST = 2**31 - 1  # Numbers of steps and sizes are 32-bit integers.
 _LARGEST = float(np.finfo(np.float32).max)
 
 
 def require(config: ml_collections.ConfigDict, condition: object, field: str,
             wanted: str) -> None:
-  """Stops with one line that names a field.
+  """Raises an error about a field unless a condition holds.
 
   Args:
-    config: of a study.
+    config: config of a study.
     condition: whether the field can be used.
-    field: its name, like 'figure.size'.
-    wanted: what it must be.
+    field: name of the field, such as 'figure.size'.
+    wanted: description of what it must be.
 
   Raises:
     RunError: the condition does not hold.
@@ -31,60 +31,27 @@ def require(config: ml_collections.ConfigDict, condition: object, field: str,
 
 
 def whole(values: Sequence, least: int, most: int = _MOST) -> bool:
-  """Tells whether there are values, all of them whole numbers.
-
-  Args:
-    values: to look at.
-    least: the smallest that is allowed.
-    most: the largest that is allowed.
-
-  Returns:
-    Whether they are.
-  """
+  """Tells whether there are values, all of them whole numbers in a range."""
   return bool(values) and all(
       isinstance(value, int) and least <= value <= most for value in values)
 
 
 def counts(config: ml_collections.ConfigDict, *fields: str) -> None:
-  """Checks that fields are whole numbers of at least 1.
-
-  Args:
-    config: of a study.
-    *fields: their names.
-
-  Raises:
-    RunError: one of them is not.
-  """
+  """Requires fields to be whole numbers of at least 1."""
   for field in fields:
     require(config, whole((config[field],), 1), field,
             f'a whole number from 1 to {_MOST}')
 
 
 def positive(config: ml_collections.ConfigDict, *fields: str) -> None:
-  """Checks that fields are positive numbers that float32 has.
-
-  Args:
-    config: of a study.
-    *fields: their names.
-
-  Raises:
-    RunError: one of them is not.
-  """
+  """Requires fields to be positive numbers that float32 can hold."""
   for field in fields:
     require(config, 0 < config[field] <= _LARGEST, field,
             f'above 0 and at most {_LARGEST:.2g}')
 
 
 def seeds(config: ml_collections.ConfigDict, field: str) -> None:
-  """Checks that a field has seeds, which draw different numbers.
-
-  Args:
-    config: of a study.
-    field: its name.
-
-  Raises:
-    RunError: it has not.
-  """
+  """Requires a field to have different random seeds."""
   most = 2**32 - 1  # Of larger ones, JAX takes the last 32 bits.
   require(config, whole(config[field], 0, most), field,
           f'whole numbers from 0 to {most}')
@@ -93,15 +60,7 @@ def seeds(config: ml_collections.ConfigDict, field: str) -> None:
 
 
 def loop(config: ml_collections.ConfigDict) -> None:
-  """Checks the fields that `training.train` and its batches need.
-
-  Args:
-    config: with 'seeds', 'num_steps', 'batch_size', 'log_every', 'save_every'
-      and 'learning_rate'.
-
-  Raises:
-    RunError: one of them cannot be used.
-  """
+  """Checks the fields that `loop.train` and its batches need."""
   seeds(config, 'seeds')
   counts(config, 'num_steps', 'batch_size', 'log_every', 'save_every')
   number = jax.device_count()

@@ -36,12 +36,9 @@ def connect(coordinator: str, num_processes: int, process_id: int) -> None:
 
 
 def abort(message: str) -> NoReturn:
-  """Ends this process at once, without waiting for the others.
+  """Ends this process at once, and prints why.
 
   A normal exit would wait until all processes exit.
-
-  Args:
-    message: reason, printed to stderr.
   """
   print(f'{message}\nProcess {jax.process_index()} of {jax.process_count()} '
         'ends. If another one has ended before it, the reason stands there. '
@@ -56,11 +53,7 @@ def is_primary() -> bool:
 
 
 def barrier(where: str) -> None:
-  """Waits until all processes have called it.
-
-  Args:
-    where: name of the place in the program, the same in all processes.
-  """
+  """Waits until all processes have called it with the same name."""
   multihost_utils.sync_global_devices(where)
 
 
@@ -83,26 +76,12 @@ def shard_batch(batch: Any) -> Any:
 
 
 def replicate(state: Any) -> Any:
-  """Replicates a state on all devices.
-
-  Args:
-    state: pytree of arrays that are the same in all processes.
-
-  Returns:
-    The state, replicated.
-  """
+  """Replicates a state, the same in all processes, on all devices."""
   return _place(state, lambda _: PartitionSpec())
 
 
 def to_local(state: Any) -> Any:
-  """Takes this process's copy of a replicated state.
-
-  Args:
-    state: result of `replicate`.
-
-  Returns:
-    The state on one device.
-  """
+  """Takes this process's copy of a replicated state, on one device."""
   return jax.tree.map(lambda x: x.addressable_data(0), state)
 
 

@@ -1,8 +1,8 @@
-"""Numbers of a training for TensorBoard.
+"""Writes the metrics of a training for TensorBoard.
 
 The writer of tensorboardX's `SummaryWriter` is a thread that dies when the disk
-is full, and then the training would wait for it. Here its records are written
-as they come, and an error is an error.
+is full, and the training would then wait for it forever. Here, records are
+written at once, and an error of the file system is raised.
 """
 
 import pathlib
@@ -14,17 +14,14 @@ from tensorboardX.proto import event_pb2
 
 
 class Events:
-  """Writes to a new file in a folder; to be used in a `with` statement."""
+  """Writes to a new file in a folder; a context manager."""
 
   def __init__(self, folder: pathlib.Path, done: int):
-    """Opens the file, and takes back what an interrupted training left.
+    """Opens the file, and invalidates what an interrupted training left.
 
     Args:
-      folder: of this training, made if need be.
-      done: the last step that counts; those after it will come again.
-
-    Raises:
-      OSError: it cannot be written.
+      folder: folder of the training, created if missing.
+      done: last step that counts; those after it will be repeated.
     """
     folder.mkdir(parents=True, exist_ok=True)
     self._writer = event_file_writer.EventsWriter(str(folder / 'events'))
@@ -37,15 +34,7 @@ class Events:
     self._writer.close()
 
   def add(self, step: int, values: dict[str, float]) -> None:
-    """Writes numbers of a step.
-
-    Args:
-      step: that they are of.
-      values: by name.
-
-    Raises:
-      OSError: they cannot be written.
-    """
+    """Writes the values of a step, by name."""
     for name, value in values.items():
       self._write(step=step, summary=summary.scalar(name, value))
     self._writer.flush()

@@ -59,7 +59,9 @@ class Page:
 
 
 def html(page: Page, *, command: str, environment: dict[str, Any]) -> str:
-  """Renders a page. Strings are shown as text, never interpreted as HTML.
+  """Renders a page that needs no other file.
+
+  Strings are shown as text, never interpreted as HTML.
 
   Args:
     page: contents of the page.
@@ -67,7 +69,7 @@ def html(page: Page, *, command: str, environment: dict[str, Any]) -> str:
     environment: result of `workdir.environment`.
 
   Returns:
-    The HTML of a page that needs no other file.
+    The HTML.
   """
   templates = jinja2.Environment(
       loader=jinja2.FileSystemLoader(pathlib.Path(__file__).parent),

@@ -25,15 +25,7 @@ class Interval(NamedTuple):
   high: float
 
   def text(self, decimals: int, sign: str = '') -> str:
-    """Writes 'mean [low, high]'.
-
-    Args:
-      decimals: number of decimals.
-      sign: '+' to write the sign of positive numbers as well.
-
-    Returns:
-      The text.
-    """
+    """Writes 'mean [low, high]'; `sign` '+' also marks positive numbers."""
     mean, low, high = (f'{value:{sign}z.{decimals}f}' for value in self)
     return f'{mean} [{low}, {high}]'
 
@@ -69,21 +61,17 @@ class Results:
   """The rows of a run, or a selection of them."""
 
   def __init__(self, rows: Sequence[dict[str, Any]]):
-    """Wraps rows.
-
-    Args:
-      rows: rows with the same columns.
-    """
+    """Wraps rows with the same columns."""
     self.rows = rows
 
   def where(self, **key: Any) -> Self:
-    """Selects rows.
+    """Selects the rows that match all of a key.
 
     Args:
       **key: value of a column, or a tuple of the values that it may have.
 
     Returns:
-      The rows that match all of them.
+      The selected rows.
     """
     return type(self)([
         row for row in self.rows
@@ -91,14 +79,7 @@ class Results:
                else row[column] == value for column, value in key.items())])
 
   def distinct(self, column: str) -> list[Any]:
-    """Lists the values of a column, each once, in order of appearance.
-
-    Args:
-      column: name of the column.
-
-    Returns:
-      The values.
-    """
+    """Values of a column, each once, in order of appearance."""
     return list(dict.fromkeys(row[column] for row in self.rows))
 
   def values(self, metric: str, **key: Any) -> np.ndarray:
@@ -133,11 +114,7 @@ class Table:
   rows: Sequence[Sequence[str | None]]
 
   def screen(self) -> rich_table.Table:
-    """Formats the table for a `rich.console.Console`.
-
-    Returns:
-      The table; rows with a cell that ends in `MARK` are red.
-    """
+    """Formats the table for `rich`; rows with a `MARK` are red."""
     shown = rich_table.Table(title=self.caption, title_justify='left')
     for i, name in enumerate(self.columns):
       shown.add_column(
@@ -149,11 +126,7 @@ class Table:
     return shown
 
   def markdown(self) -> str:
-    """Formats the table in Markdown, below its caption.
-
-    Returns:
-      The text.
-    """
+    """Formats the table in Markdown, below its caption."""
     lines = [self.columns, ['---'] * len(self.columns), *self.rows]
     return '\n'.join((self.caption, '', *(
         f'| {" | ".join(cell or "" for cell in line)} |' for line in lines)))
@@ -173,13 +146,5 @@ class Claim(NamedTuple):
 
 
 def claims_table(caption: str, claims: Sequence[Claim]) -> Table:
-  """Lists claims with what was seen of them.
-
-  Args:
-    caption: caption of the table.
-    claims: the claims.
-
-  Returns:
-    The table.
-  """
+  """Lists claims with what was seen of them."""
   return Table(caption, ('claim', 'seen', 'holds'), claims)

@@ -1,7 +1,7 @@
-"""Times calls side by side in one process, and compares them by ratios.
+"""Times functions that take turns in one process, and compares them by ratios.
 
-Machines are shared, and their clocks go up and down: a time means little, and
-the ratio of two calls that took turns means much.
+Machines are shared and their clock rates change, so that a time alone means
+little. The ratio of the times of two functions that took turns is reliable.
 """
 
 from collections.abc import Callable
@@ -27,7 +27,7 @@ _SETTLING = 15e-3
 
 
 class Ratio(NamedTuple):
-  """A ratio of medians, and the quartiles of the rounds' own ratios."""
+  """A ratio of medians, with the quartiles of the ratios of the rounds."""
   value: float
   low: float
   high: float
@@ -38,18 +38,18 @@ def interleave(
     check: Callable[[Any, Any], None] = lambda name, outputs: None,
     wait: Callable[[Any, Any], Any] = lambda name, outputs: None,
     hopeless: float = math.inf) -> dict[Any, list[float]]:
-  """Times all calls, round by round, in an order drawn anew for each round.
+  """Times functions round by round, in a new random order in each round.
 
-  Every call is run once before; that is where a library sets things up.
+  Every function is run once before, because libraries set things up then.
 
   Args:
     calls: functions by name.
-    repeats: rounds.
-    check: is given the name and the outputs of each call's first run.
-    wait: is given the name and the outputs of a call, and returns when all is
-      computed; needed where the call itself returns earlier.
-    hopeless: a slow call whose first run takes more than so many times that of
-      the fastest is not run again, and its first run is what was measured.
+    repeats: number of rounds.
+    check: function of the name and the outputs of a first run.
+    wait: function of the name and the outputs of a run that returns when they
+      are computed, for functions that return earlier.
+    hopeless: ratio to the fastest first run above which a slow function is not
+      run again; its first run is the result.
 
   Returns:
     Milliseconds of one run, by name, in the order of the rounds.

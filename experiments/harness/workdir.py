@@ -105,12 +105,6 @@ def _recorded(file: pathlib.Path) -> Any:
 def read_json(text: str) -> Any:
   """Reads JSON from an untrusted source.
 
-  Args:
-    text: the JSON text.
-
-  Returns:
-    Its value.
-
   Raises:
     ValueError: the text is not JSON, or nested too deeply.
   """
@@ -143,51 +137,24 @@ def environment() -> dict[str, Any]:
 
 
 def file_name(label: str) -> str:
-  """Turns a label into a file name.
-
-  Args:
-    label: any text.
-
-  Returns:
-    The label with everything but letters and digits replaced by '-', so that it
-    cannot be a path to another folder.
-  """
+  """Replaces all but letters and digits, so that the result is no path."""
   return re.sub(r'\W+', '-', label)
 
 
 def write_bytes(path: pathlib.Path, content: bytes) -> None:
-  """Writes a file atomically: readers see the old file or the whole new one.
-
-  Args:
-    path: the file.
-    content: contents of the file.
-  """
+  """Writes a file atomically: readers see the old file or the new one."""
   partial = path.with_name(path.name + '.partial')
   partial.write_bytes(content)
   partial.replace(path)
 
 
 def write_text(path: pathlib.Path, text: str) -> None:
-  """Writes a file in UTF-8, atomically.
-
-  Args:
-    path: the file.
-    text: contents of the file.
-  """
+  """Writes a file in UTF-8, atomically."""
   write_bytes(path, text.encode('utf-8'))
 
 
 def write_figure(path: pathlib.Path, figure: Figure, dpi: int) -> bytes:
-  """Writes a figure as PNG, atomically.
-
-  Args:
-    path: the file.
-    figure: figure to draw.
-    dpi: dots per inch.
-
-  Returns:
-    Contents of the file.
-  """
+  """Writes a figure as PNG, atomically, and returns the contents."""
   png = io.BytesIO()
   figure.savefig(png, dpi=dpi)
   write_bytes(path, png.getvalue())
@@ -195,12 +162,7 @@ def write_figure(path: pathlib.Path, figure: Figure, dpi: int) -> bytes:
 
 
 def write_json(path: pathlib.Path, value: Any) -> None:
-  """Writes indented JSON atomically; NaN and infinity are errors.
-
-  Args:
-    path: the file.
-    value: dicts, lists, strings and finite numbers.
-  """
+  """Writes indented JSON atomically; NaN and infinity are errors."""
   write_text(path, json.dumps(value, indent=2, allow_nan=False) + '\n')
 
 

@@ -13,6 +13,7 @@ from experiments.report import style
 _CLASSES = np.array([colors.to_rgb(name) for name in style.CLASSES])
 _GAP = 2  # Pixels between pictures.
 _COLUMNS = 4
+_WIDTH = 9  # Inches of a row of pictures.
 
 
 def sheet(rows: Mapping[str, Sequence[np.ndarray]]) -> Figure:
@@ -29,15 +30,13 @@ def sheet(rows: Mapping[str, Sequence[np.ndarray]]) -> Figure:
       [np.pad(_colors(picture), ((0, 0), (0, _GAP), (0, 0)), constant_values=1)
        for picture in pictures], 1) for title, pictures in rows.items()}
   height, width = np.max([strip.shape[:2] for strip in strips.values()], 0)
-  wide = 9.
-  figure = Figure(figsize=(wide + 1.6, (wide / width * height + .08)
-                           * len(strips)), layout='constrained')
+  figure = Figure(figsize=(_WIDTH + 1.6, (_WIDTH / width * height + .08)
+                           * len(strips)), layout='compressed')
   for axes, (title, strip) in zip(
       figure.subplots(len(strips), 1, squeeze=False).flat, strips.items()):
     axes.imshow(strip, interpolation='nearest')
-    axes.set_axis_off()
-    axes.text(-.01, .5, title, transform=axes.transAxes, ha='right',
-              va='center')
+    axes.set(xticks=(), yticks=(), frame_on=False)
+    axes.set_ylabel(title, rotation=0, ha='right', va='center')
   return figure
 
 
@@ -68,8 +67,8 @@ def mean_spectra(images: Mapping[str, np.ndarray], *, period: int) -> Figure:
   limits = (float(np.quantile(every, .02)), float(every.max()))
   columns = min(_COLUMNS, len(powers))
   rows = -(-len(powers) // columns)
-  figure = Figure(figsize=(2.9 * columns + .8, 3.1 * rows),
-                  layout='constrained')
+  figure = Figure(figsize=(2.9 * columns + .8, 3.6 * rows),
+                  layout='compressed')
   axes = figure.subplots(rows, columns, squeeze=False)
   for unused in axes.flat:
     unused.set_axis_off()

@@ -7,7 +7,7 @@ import os
 
 from experiments.timing import calls
 from experiments.timing import through_jax
-from tconv import recordings
+from tconv import tuning_cache
 
 Build = Callable[..., calls.Call]
 # Those that need not be installed, and where they are.
@@ -33,7 +33,7 @@ def available() -> tuple[dict[str, Build], dict[str, str]]:
     try:
       other = importlib.import_module(f'experiments.timing.{module}')
       # JAX takes as many by itself.
-      builders.update(other.builders(recordings.cores()))
+      builders.update(other.builders(tuning_cache.cores()))
     except ImportError as error:
       skipped[name] = f'{error} (extra "peers")'
   return builders, skipped

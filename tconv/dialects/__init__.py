@@ -1,4 +1,8 @@
-"""Transposed convolution as others have it, argument names and all."""
+"""Transposed convolutions and kernels of PyTorch, ONNX, Keras, lax and Flax.
+
+Each function has the argument names, the defaults and the values of its
+original. The converters translate kernels to tconv's layout and back.
+"""
 
 from tconv.dialects.keras import keras_conv_transpose
 from tconv.dialects.keras import kernel_from_keras

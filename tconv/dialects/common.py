@@ -1,4 +1,4 @@
-"""What the dialects share: reading arrays, and adding the bias."""
+"""Helpers of the dialects: reading of arrays, biases and kernels."""
 
 from collections.abc import Collection
 
@@ -13,39 +13,39 @@ def checked(name: str, array, ranks: Collection[int],
   """Reads an argument as a JAX array, and checks its rank and dtype.
 
   Args:
-    name: what the dialect calls it, for the error.
+    name: name of the argument in the dialect, for the error message.
     array: anything that converts to an array.
-    ranks: the numbers of axes that are legal.
-    like: an array whose dtype it must have.
+    ranks: valid numbers of axes.
+    like: array whose dtype the argument must have, or None.
 
   Returns:
-    the array.
+    The array.
 
   Raises:
-    ValueError: it is no array, or has an illegal rank or dtype.
+    ValueError: `array` is not an array, or has an invalid rank or dtype.
   """
   array = arguments.checked(name, array, ranks=ranks)
   if like is not None and array.dtype != like.dtype:
     raise ValueError(
-        f'{name} must be of dtype {like.dtype}, as what it goes with; got '
-        f'{array.dtype}.')
+        f'{name} must be of dtype {like.dtype}, like the array that it is used '
+        f'with; got {array.dtype}.')
   return array
 
 
 def with_bias(result: jax.Array, name: str, bias, axis: int) -> jax.Array:
-  """Adds a bias for each channel.
+  """Adds a bias to each channel.
 
   Args:
     result: array with channels.
-    name: what the dialect calls the bias, for the error.
+    name: name of the bias in the dialect, for the error message.
     bias: [C] array of the result's dtype, or None.
-    axis: where the channels stand, counted from the front.
+    axis: axis of the channels, counted from the front.
 
   Returns:
-    array like `result`.
+    Array like `result`.
 
   Raises:
-    ValueError: the bias has another shape or dtype.
+    ValueError: the bias has a wrong shape or dtype.
   """
   if bias is None:
     return result
@@ -60,7 +60,7 @@ def with_bias(result: jax.Array, name: str, bias, axis: int) -> jax.Array:
 
 
 def channels_first_weight(kernel) -> jax.Array:
-  """The weight of torch and ONNX from the library's kernel.
+  """Converts tconv's kernel to the weight layout of PyTorch and ONNX.
 
   Args:
     kernel: [*K, C / groups, O] array.
@@ -69,23 +69,24 @@ def channels_first_weight(kernel) -> jax.Array:
     [O, C / groups, *K] array.
 
   Raises:
-    ValueError: it is no array, or has an illegal rank or dtype.
+    ValueError: `kernel` is not an array, or has an invalid rank or dtype.
   """
   kernel = checked('kernel', kernel, {3, 4, 5})
   return jnp.moveaxis(kernel, (-1, -2), (0, 1))
 
 
 def channels_first_kernel(weight) -> jax.Array:
-  """The library's kernel from that of a transposed convolution in torch, ONNX.
+  """Converts a weight of PyTorch or ONNX to tconv's kernel.
 
   Args:
-    weight: [O, C / groups, *K] array; O channels come in, C go out.
+    weight: [O, C / groups, *K] array of a transposed convolution from O to C
+      channels.
 
   Returns:
     [*K, C / groups, O] array.
 
   Raises:
-    ValueError: it is no array, or has an illegal rank or dtype.
+    ValueError: `weight` is not an array, or has an invalid rank or dtype.
   """
   weight = checked('weight', weight, {3, 4, 5})
   return jnp.moveaxis(weight, (0, 1), (-1, -2))

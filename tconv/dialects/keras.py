@@ -1,8 +1,9 @@
 """`keras.ops.conv_transpose`, as of Keras 3.15.
 
-Keras' backends for JAX, NumPy and PyTorch agree with each other, and are what
-is followed. Those for TensorFlow and OpenVINO leave the padding to their
-frameworks: OpenVINO is asked for SAME_LOWER, the other end for an odd position.
+This module follows Keras' backends for JAX, NumPy and PyTorch, which agree with
+each other. The backends for TensorFlow and OpenVINO leave the padding to their
+frameworks. OpenVINO uses SAME_LOWER, which puts an odd position at the other
+end.
 
 References:
   Keras, `conv_transpose
@@ -33,35 +34,36 @@ def keras_conv_transpose(
     dilation_rate: Ints = 1) -> jax.Array:
   """The transposed convolution of Keras, without the bias of its layers.
 
-  The size of the result is (size - 1) * stride + last, for each axis. With
-  k_eff = (k - 1) * dilation + 1,
+  The size of the result on each axis is (size - 1) * stride + last. This table
+  gives `last`, where k_eff = (k - 1) * dilation + 1:
 
     padding    last by default         last with output_padding
     'valid'    max(k_eff, stride)      k_eff + output_padding
     'same'     stride                  k_eff % 2 + output_padding
 
-  There are no groups. As the op, and unlike the layers, this takes strides
-  together with dilation, and an output padding of the stride or more. What the
-  op takes and this does not are arrays of integers, a negative output padding,
-  one that is None for some axes or has numbers left over, and an empty result.
+  There are no groups. Like the op and unlike the layers, this function accepts
+  strides together with dilation, and an output padding of the stride or more.
+  Unlike the op, it rejects arrays of integers, an output padding that is
+  negative, None for some axes or too long, and an empty result.
 
   Args:
     inputs: [N, *size, I] array of floats or complex numbers, with one to three
       spatial axes; [N, I, *size] with channels first.
     kernel: [*K, O, I] array of the same dtype.
     strides: one int, or one for each spatial axis.
-    padding: 'valid' or 'same', of the forward convolution.
-    output_padding: what the size is to be, in the table above; one int or one
-      for each axis, or None.
-    data_format: 'channels_last' or 'channels_first', of inputs and result. The
-      None of Keras, which stands for a setting of its own, has to be spelt out.
-    dilation_rate: steps between taps, one int or one for each axis.
+    padding: 'valid' or 'same', the padding of the forward convolution.
+    output_padding: number that determines the size by the table above, one int
+      or one for each axis; or None.
+    data_format: layout of inputs and result, 'channels_last' or
+      'channels_first'. Keras' None, which stands for its own setting, is
+      invalid.
+    dilation_rate: distance between taps, one int or one for each axis.
 
   Returns:
     [N, *fine, O] array, or [N, O, *fine] with channels first.
 
   Raises:
-    ValueError: an argument is illegal; the message names it.
+    ValueError: an argument is invalid; the message names it.
   """
   inputs = common.checked('inputs', inputs, {3, 4, 5})
   kernel = common.checked('kernel', kernel, {3, 4, 5}, like=inputs)
@@ -76,7 +78,7 @@ def keras_conv_transpose(
     raise ValueError(
         f'kernel must be [*K, O, I] with the channels of inputs, I = '
         f'{channels}; got shape {kernel.shape}.')
-  pads = padding.upper()  # Without a number they are the library's own.
+  pads = padding.upper()  # Without output_padding, these are tconv's own.
   if output_padding is not None:
     extra = geometry.per_axis('output_padding', output_padding, num_axes, 0)
     pads = _pads(pads, kernel.shape[:-2], dilation, extra)
@@ -88,9 +90,10 @@ def keras_conv_transpose(
 
 
 def kernel_from_keras(kernel: jax.Array) -> jax.Array:
-  """The library's kernel from that of a Keras layer: they are the same.
+  """Converts the kernel of a Keras layer to tconv's: they are the same.
 
-  So is the `kernel` of `tconv.nnx.ConvTranspose(..., transpose_kernel=True)`.
+  The `kernel` of `tconv.nnx.ConvTranspose(..., transpose_kernel=True)` is the
+  same, too.
 
   Args:
     kernel: [*K, O, I] array of a transposed convolution from I to O channels,
@@ -100,13 +103,13 @@ def kernel_from_keras(kernel: jax.Array) -> jax.Array:
     [*K, O, I] kernel, as `tconv.conv_transpose` takes it.
 
   Raises:
-    ValueError: `kernel` is no array, or has an illegal rank or dtype.
+    ValueError: `kernel` is not an array, or has an invalid rank or dtype.
   """
   return common.checked('kernel', kernel, {3, 4, 5})
 
 
 def kernel_to_keras(kernel: jax.Array) -> jax.Array:
-  """The kernel of a Keras layer from the library's: they are the same.
+  """Converts tconv's kernel to that of a Keras layer: they are the same.
 
   Args:
     kernel: [*K, O, I] array, as `tconv.conv_transpose` takes it from I to O
@@ -116,7 +119,7 @@ def kernel_to_keras(kernel: jax.Array) -> jax.Array:
     [*K, O, I] kernel of a transposed convolution from I to O channels.
 
   Raises:
-    ValueError: `kernel` is no array, or has an illegal rank or dtype.
+    ValueError: `kernel` is not an array, or has an invalid rank or dtype.
   """
   return common.checked('kernel', kernel, {3, 4, 5})
 
@@ -129,11 +132,11 @@ def _check_name(argument: str, name: str, names: tuple[str, ...]) -> None:
 
 
 def _pads(padding: str, kernel_size: Size, dilation: Size, extra: Size) -> Pads:
-  """Padding of the forward convolution that comes of an output padding."""
+  """The padding of the forward convolution for a given output padding."""
   effective = geometry.effective_size(kernel_size, dilation)
   if padding == 'VALID':
     return tuple((0, -a) for a in extra)
-  # An odd position goes to the high end, and so does all that is negative.
+  # An odd position goes to the high end, and so does all negative padding.
   totals = tuple(e - e % 2 - a for e, a in zip(effective, extra))
   lows = tuple(max(t // 2, 0) for t in totals)
   return tuple((lo, t - lo) for lo, t in zip(lows, totals))

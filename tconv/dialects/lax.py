@@ -29,38 +29,39 @@ def lax_conv_transpose(
     use_consistent_padding: bool = False,
     *,
     feature_group_count: int = 1) -> jax.Array:
-  """`jax.lax.conv_transpose`, with groups.
+  """`jax.lax.conv_transpose` with groups.
 
-  Two things that lax takes are errors here: paddings in numbers that leave an
-  empty result; and 'same' or 'valid' in lower case, which lax accepts at
-  strides of 1 only, where it reads them as the padding of an ordinary
-  convolution: 'valid' gives another size than 'VALID', and 'same' a result that
-  is shifted by one position for kernels of even size.
+  Two arguments that lax accepts are errors here. One is padding in numbers that
+  leaves an empty result. The other is 'same' or 'valid' in lower case. lax
+  accepts these at strides of 1 only, and reads them as the padding of an
+  ordinary convolution: 'valid' gives another size than 'VALID', and 'same'
+  shifts the result by one position for kernels of even size.
 
   Args:
     lhs: [N, *size, I] array of floats or complex numbers, in the layout of
       `dimension_numbers`, with zero to three spatial axes.
     rhs: [*K, I / feature_group_count, O] kernel of the same dtype, or with
       `transpose_kernel` [*K, O / feature_group_count, I].
-    strides: steps between the inputs, one for each spatial axis.
-    padding: 'SAME' or 'VALID', of the forward convolution, or a (low, high)
-      pair for each axis: zeros around the inputs that lie `strides` apart.
-    rhs_dilation: steps between taps, one for each axis; None for 1.
+    strides: strides, one for each spatial axis.
+    padding: 'SAME' or 'VALID', the padding of the forward convolution; or a
+      (low, high) pair for each axis, which pads the dilated inputs.
+    rhs_dilation: distance between taps, one for each axis; None for 1.
     dimension_numbers: layouts of lhs, rhs and result, as in
       `jax.lax.conv_general_dilated`; by default ('NHWC', 'HWIO', 'NHWC').
-    transpose_kernel: whether `rhs` is the kernel of the forward convolution,
-      to be turned around; its layout then has the result's channels at I and
-      those of `lhs` at O.
+    transpose_kernel: whether `rhs` is the kernel of the forward convolution. In
+      its layout, I then stands for the channels of the result and O for those
+      of `lhs`.
     precision: as in `jax.lax.conv_transpose`.
-    preferred_element_type: dtype to accumulate in and to return.
-    use_consistent_padding: whether pairs are the forward convolution's too.
-    feature_group_count: number of groups that both channel axes fall into.
+    preferred_element_type: dtype of the accumulation and of the result.
+    use_consistent_padding: whether pairs, too, are the padding of the forward
+      convolution.
+    feature_group_count: number of groups of channels.
 
   Returns:
     [N, *fine, O] array, in the layout of `dimension_numbers`.
 
   Raises:
-    ValueError: an argument is illegal; the message names it.
+    ValueError: an argument is invalid; the message names it.
   """
   lhs = common.checked('lhs', lhs, arguments.RANKS)
   rhs = common.checked('rhs', rhs, arguments.RANKS, like=lhs)
@@ -75,7 +76,7 @@ def lax_conv_transpose(
     raise ValueError(
         f'lhs must have as many channels as rhs reads, {channels}; got '
         f'{lhs.shape[-1]}, with lhs of shape {lhs.shape} and rhs of shape '
-        f'{rhs.shape}, brought to channels last.')
+        f'{rhs.shape}, both in channels-last layout.')
 
   kernel_size = rhs.shape[:-2]
   num_axes = len(kernel_size)
@@ -98,21 +99,21 @@ def lax_conv_transpose(
 
 def kernel_from_flax(kernel: jax.Array, transpose_kernel: bool = False, *,
                      feature_group_count: int = 1) -> jax.Array:
-  """The kernel that a Flax or lax transposed convolution holds, as tconv's.
+  """Converts the kernel of a Flax or lax transposed convolution to tconv's.
 
   Args:
     kernel: [*K, I / feature_group_count, O] array of a layer from I to O
       features, or with `transpose_kernel` [*K, O / feature_group_count, I].
-    transpose_kernel: the layer's.
-    feature_group_count: number of groups that both channel axes fall into.
+    transpose_kernel: `transpose_kernel` of the layer.
+    feature_group_count: number of groups of channels.
 
   Returns:
-    [*K, O / feature_group_count, I] kernel of the forward convolution, which
-    `tconv.conv_transpose` takes: the array itself with `transpose_kernel`, else
-    turned around.
+    [*K, O / feature_group_count, I] kernel of the forward convolution, as
+    `tconv.conv_transpose` takes it. With `transpose_kernel` it is the array
+    itself; otherwise its taps are flipped and its channels swapped.
 
   Raises:
-    ValueError: an argument is illegal; the message names it.
+    ValueError: an argument is invalid; the message names it.
   """
   kernel = common.checked('kernel', kernel, {2, 3, 4, 5})
   arguments.check_groups(feature_group_count, 'kernel', kernel.shape[-1])
@@ -123,41 +124,41 @@ def kernel_from_flax(kernel: jax.Array, transpose_kernel: bool = False, *,
 
 def kernel_to_flax(kernel: jax.Array, transpose_kernel: bool = False, *,
                    feature_group_count: int = 1) -> jax.Array:
-  """The kernel for a Flax or lax transposed convolution from tconv's.
+  """Converts tconv's kernel to that of a Flax or lax transposed convolution.
 
-  It undoes `kernel_from_flax`.
+  This function undoes `kernel_from_flax`.
 
   Args:
     kernel: [*K, O / feature_group_count, I] array, as `tconv.conv_transpose`
       takes it from I to O channels.
-    transpose_kernel: the layer's.
-    feature_group_count: number of groups that both channel axes fall into.
+    transpose_kernel: `transpose_kernel` of the layer.
+    feature_group_count: number of groups of channels.
 
   Returns:
-    [*K, I / feature_group_count, O] kernel, turned around; or the array itself
-    with `transpose_kernel`.
+    [*K, I / feature_group_count, O] kernel with flipped taps; or the array
+    itself with `transpose_kernel`.
 
   Raises:
-    ValueError: an argument is illegal; the message names it.
+    ValueError: an argument is invalid; the message names it.
   """
-  # To swap the channels and turn the taps around twice changes nothing.
+  # Swapping the channels and flipping the taps twice changes nothing.
   return kernel_from_flax(kernel, transpose_kernel,
                           feature_group_count=feature_group_count)
 
 
 def forward_pads(padding: geometry.Pads, kernel_size: geometry.Size,
                  dilation: geometry.Size) -> geometry.Pads:
-  """Turns padding of the dilated inputs into the forward convolution's.
+  """Converts padding of the dilated inputs to that of the forward convolution.
 
-  Together they make up k_eff - 1, so the same function leads back.
+  The sum of both is k_eff - 1, so the function is its own inverse.
 
   Args:
     padding: (low, high) pairs, one for each axis.
-    kernel_size: taps on each axis.
-    dilation: steps between taps on each axis.
+    kernel_size: number of taps on each axis.
+    dilation: distance between taps on each axis.
 
   Returns:
-    (low, high) pairs, negative ones where the padding is beyond a full one.
+    (low, high) pairs; negative where the padding exceeds k_eff - 1.
   """
   effective = geometry.effective_size(kernel_size, dilation)
   return tuple((e - 1 - lo, e - 1 - hi)
@@ -165,7 +166,7 @@ def forward_pads(padding: geometry.Pads, kernel_size: geometry.Size,
 
 
 def _each(name: str, values: Sequence[int], num_axes: int) -> geometry.Size:
-  """Reads an int for each axis; lax takes no single one for all of them."""
+  """Reads an int for each axis; unlike tconv, lax takes no single int."""
   if not isinstance(values, Iterable):
     raise ValueError(
         f'{name} must be a sequence of {num_axes} ints; got {values!r}.')

@@ -1,18 +1,18 @@
 """The ConvTranspose operator of ONNX, opset 11 to 22.
 
-Its padding is read as the specification's text and equations have it. Who else
-does otherwise, as of onnx 1.23 and onnxruntime 1.32:
+The padding follows the text and the equations of the specification. Other
+implementations deviate from it, as of onnx 1.23 and onnxruntime 1.32:
 
-*   onnxruntime takes a negative total padding for zero. With auto_pad SAME_*
-    and a kernel shorter than the stride its result is then smaller than the
-    size * stride of the specification, and zeros that an `output_shape` asks
-    for all go to the high end; it refuses more than stride - 1 of them.
-*   onnxruntime refuses stride <= output_padding < dilation.
-*   The reference evaluator of the onnx package reads `output_shape` by the
-    equations with auto_pad SAME_* only, and groups only if each has one channel
-    on either side; their bias is that of the first.
+*   onnxruntime treats a negative total padding as zero. With auto_pad SAME_*
+    and a kernel shorter than the stride, its result is then smaller than the
+    size * stride of the specification. Zeros that an `output_shape` requires
+    all go to the high end, and more than stride - 1 of them are an error.
+*   onnxruntime rejects stride <= output_padding < dilation.
+*   The reference evaluator of the onnx package follows the equations for
+    `output_shape` with auto_pad SAME_* only. It supports groups only with one
+    channel of input and output each, and adds the first bias to all of them.
 *   Shape inference of the onnx package adds `output_padding` to the size of
-    SAME_*, and has onnxruntime's size for a kernel shorter than the stride.
+    SAME_*, and gives onnxruntime's size for a kernel shorter than the stride.
 
 References:
   ONNX, `ConvTranspose
@@ -52,15 +52,15 @@ def onnx_conv_transpose(
     strides: Ints | None = None) -> jax.Array:
   """The ConvTranspose operator of ONNX.
 
-  The size of the result is, for each axis, `output_shape` where that is given;
-  else size * stride with auto_pad SAME_UPPER or SAME_LOWER; else
+  The size of the result on each axis is `output_shape` if that is given. With
+  auto_pad SAME_UPPER or SAME_LOWER it is size * stride. Otherwise it is
 
     (size - 1) * stride + k_eff + output_padding - begin - end
 
-  with k_eff = (k - 1) * dilation + 1. In the first two cases that equation
-  gives begin + end. Of an odd sum the larger half is the end with SAME_UPPER,
-  the begin with any other `auto_pad`. A negative sum adds zeros: halves are
-  rounded in the same way.
+  where k_eff = (k - 1) * dilation + 1. In the first two cases this equation
+  determines begin + end. If that sum is odd, the larger half is the end with
+  SAME_UPPER and the begin with any other `auto_pad`. A negative sum adds zeros,
+  and its halves are rounded in the same way.
 
   Args:
     X: [N, C, *size] array of floats, with one to three spatial axes.
@@ -68,16 +68,18 @@ def onnx_conv_transpose(
     B: [M] array of the same dtype, added to each channel; or None.
     auto_pad: 'NOTSET', 'VALID', 'SAME_UPPER' or 'SAME_LOWER', as a string or as
       the bytes that `onnx.helper.get_attribute_value` gives.
-    dilations: steps between taps, one int or one for each axis; by default 1.
-    group: number of groups that both channel axes fall into.
-    kernel_shape: the spatial size of W, which it must equal.
-    output_padding: positions to add at the high end, one int or one for each
-      axis, below max(stride, dilation); by default 0. With an `output_shape` or
-      SAME_* the size stays, and begin + end is larger by as much.
+    dilations: distance between taps, one int or one for each axis; 1 by
+      default.
+    group: number of groups of channels.
+    kernel_shape: spatial size of W; by default, that of W.
+    output_padding: number of positions to add at the high end, one int or one
+      for each axis, below max(stride, dilation); 0 by default. With an
+      `output_shape` or SAME_*, it does not change the size: begin + end grows
+      by the same number.
     output_shape: spatial size of the result, one int or one for each axis,
       without batch and channels.
-    pads: [begin..., end...], positions to take off at either end of each axis;
-      by default 0. Goes with auto_pad 'NOTSET' only, and is ignored where an
+    pads: [begin..., end...], numbers of positions to crop at the two ends of
+      each axis; 0 by default. It needs auto_pad 'NOTSET', and is ignored if
       `output_shape` is given.
     strides: one int, or one for each axis; by default 1.
 
@@ -85,7 +87,7 @@ def onnx_conv_transpose(
     [N, M, *fine] array.
 
   Raises:
-    ValueError: an argument is illegal; the message names it.
+    ValueError: an argument is invalid; the message names it.
   """
   X = common.checked('X', X, {3, 4, 5})
   W = common.checked('W', W, {3, 4, 5}, like=X)
@@ -132,9 +134,9 @@ def onnx_conv_transpose(
   if any(f < 1 for f in fine_size):
     raise ValueError(
         'pads must leave at least one position on each axis; got (begin, end) '
-        f'{padding}, which take X of size {size} to {fine_size}.')
+        f'{padding}, which give size {fine_size} for X of size {size}.')
 
-  order = tuple(range(X.ndim))  # Channels first, as lax's numbers have them.
+  order = tuple(range(X.ndim))  # Channels first, in lax's notation.
   result = operations.conv_transpose(
       X, W, strides, tuple((lo, hi - a) for (lo, hi), a in zip(padding, extra)),
       kernel_dilation=dilations, feature_group_count=group,
@@ -143,7 +145,7 @@ def onnx_conv_transpose(
 
 
 def kernel_from_onnx(weight: jax.Array) -> jax.Array:
-  """The library's kernel from the W of an ONNX ConvTranspose.
+  """Converts the W of an ONNX ConvTranspose to tconv's kernel.
 
   Args:
     weight: [C, M / group, *K] array, with one to three spatial axes.
@@ -152,15 +154,15 @@ def kernel_from_onnx(weight: jax.Array) -> jax.Array:
     [*K, M / group, C] kernel, as `tconv.conv_transpose` takes it.
 
   Raises:
-    ValueError: `weight` is no array, or has an illegal rank or dtype.
+    ValueError: `weight` is not an array, or has an invalid rank or dtype.
   """
   return common.channels_first_kernel(weight)
 
 
 def kernel_to_onnx(kernel: jax.Array) -> jax.Array:
-  """The W of an ONNX ConvTranspose from the library's kernel.
+  """Converts tconv's kernel to the W of an ONNX ConvTranspose.
 
-  It undoes `kernel_from_onnx`.
+  This function undoes `kernel_from_onnx`.
 
   Args:
     kernel: [*K, M / group, C] array, as `tconv.conv_transpose` takes it, with
@@ -170,7 +172,7 @@ def kernel_to_onnx(kernel: jax.Array) -> jax.Array:
     [C, M / group, *K] weight.
 
   Raises:
-    ValueError: `kernel` is no array, or has an illegal rank or dtype.
+    ValueError: `kernel` is not an array, or has an invalid rank or dtype.
   """
   return common.channels_first_weight(kernel)
 
@@ -188,9 +190,9 @@ def _check_channels(channels: int, shape: Size, group: int) -> None:
 
 
 def _split(full: Size, output_shape: Size, auto_pad: str) -> Pads:
-  """Pads that take the size without any, `full`, to `output_shape`."""
+  """The pads that reduce `full`, the size without pads, to `output_shape`."""
   total = tuple(f - o for f, o in zip(full, output_shape))
-  # Rounded down if negative too: so the backend test of the onnx package named
+  # Negative numbers are rounded down, too. So the onnx package's backend test
   # convtranspose_output_shape has its zeros at the high end.
   if auto_pad == 'SAME_UPPER':
     return tuple((t // 2, t - t // 2) for t in total)

@@ -34,10 +34,11 @@ def torch_conv_transpose(
 
     (size - 1) * stride - 2 * padding + dilation * (k - 1) + output_padding + 1
 
-  What PyTorch refuses is an error here too. So are some things that it takes
-  for some dtypes and batches: arrays of integers, a bias of another dtype, a
-  weight of another dtype for no images, empty images and results. The other way
-  around, integers and sequences may be of any type, such as bool and NumPy's.
+  Arguments that PyTorch rejects are errors here too. So are some that it
+  accepts for some dtypes and batches: arrays of integers, a bias of another
+  dtype, a weight of another dtype with an empty batch, empty images and empty
+  results. On the other hand, ints and sequences may have any type here, such as
+  bool or those of NumPy.
 
   Args:
     input: [N, I, *size] or, unbatched, [I, *size] array of floats or complex
@@ -45,20 +46,20 @@ def torch_conv_transpose(
     weight: [I, O / groups, *K] array of the same dtype, with one to three
       spatial axes.
     bias: [O] array of the same dtype, added to each channel; or None.
-    stride: one int, or one for each spatial axis; this one and the other such
-      arguments may also be a sequence of one int for all axes.
-    padding: positions to take off at both ends of each axis, one int or one for
-      each.
-    output_padding: positions to add at the high end, one int or one for each
-      axis, below max(stride, dilation).
-    groups: number of groups that both channel axes fall into.
-    dilation: steps between taps, one int or one for each axis.
+    stride: one int, or one for each spatial axis. In this and the following
+      arguments, a sequence of one int stands for all axes.
+    padding: number of positions to crop at both ends of each axis, one int or
+      one for each axis.
+    output_padding: number of positions to add at the high end, one int or one
+      for each axis, below max(stride, dilation).
+    groups: number of groups of channels.
+    dilation: distance between taps, one int or one for each axis.
 
   Returns:
-    [N, O, *fine] array, or [O, *fine].
+    [N, O, *fine] array, or [O, *fine] for unbatched input.
 
   Raises:
-    ValueError: an argument is illegal; the message names it.
+    ValueError: an argument is invalid; the message names it.
   """
   weight = common.checked('weight', weight, {3, 4, 5})
   input = common.checked('input', input, {weight.ndim - 1, weight.ndim},
@@ -71,7 +72,7 @@ def torch_conv_transpose(
   if 0 in input.shape[2:] or input.shape[1] != weight.shape[0]:
     raise ValueError(
         f'input must be [N, {weight.shape[0]}, *size], or [{weight.shape[0]}, '
-        f'*size], of as many channels as weight has and of sizes >= 1; got '
+        f'*size], with the channels of weight and sizes >= 1; got '
         f'shape {input.shape[unbatched:]}.')
   if (not isinstance(groups, (int, np.integer)) or groups < 1
       or weight.shape[0] % groups):
@@ -80,7 +81,7 @@ def torch_conv_transpose(
         f'input, {weight.shape[0]}; got {groups!r}.')
 
   num_axes = weight.ndim - 2
-  order = tuple(range(weight.ndim))  # Channels first, as lax's numbers have it.
+  order = tuple(range(weight.ndim))  # Channels first, in lax's notation.
   result = operations.conv_transpose(
       input, weight, _each('stride', stride, num_axes, 1),
       _each('padding', padding, num_axes, 0),
@@ -93,11 +94,12 @@ def torch_conv_transpose(
 
 
 def kernel_from_torch(weight: jax.Array) -> jax.Array:
-  """The library's kernel from the weight of a PyTorch layer.
+  """Converts the weight of a PyTorch layer to tconv's kernel.
 
-  It is the `kernel` of `tconv.nnx.ConvTranspose(..., transpose_kernel=True)` as
-  it stands. The weight of a `torch.nn.Conv2d`, [O, C / groups, *K], becomes the
-  kernel of `tconv.conv` and of `flax.nnx.Conv` in the same way.
+  The result is also the `kernel` of
+  `tconv.nnx.ConvTranspose(..., transpose_kernel=True)`. The same conversion
+  takes the weight of a `torch.nn.Conv2d`, [O, C / groups, *K], to the kernel of
+  `tconv.conv` and `flax.nnx.Conv`.
 
   Args:
     weight: [I, O / groups, *K] array of a transposed convolution from I to O
@@ -107,33 +109,33 @@ def kernel_from_torch(weight: jax.Array) -> jax.Array:
     [*K, O / groups, I] kernel, as `tconv.conv_transpose` takes it.
 
   Raises:
-    ValueError: `weight` is no array, or has an illegal rank or dtype.
+    ValueError: `weight` is not an array, or has an invalid rank or dtype.
   """
   return common.channels_first_kernel(weight)
 
 
 def kernel_to_torch(kernel: jax.Array) -> jax.Array:
-  """The weight of a PyTorch layer from the library's kernel.
+  """Converts tconv's kernel to the weight of a PyTorch layer.
 
-  It undoes `kernel_from_torch`.
+  This function undoes `kernel_from_torch`.
 
   Args:
     kernel: [*K, O / groups, I] array, as `tconv.conv_transpose` takes it from I
       to O channels, with one to three spatial axes.
 
   Returns:
-    [I, O / groups, *K] weight; `torch.from_numpy(numpy.array(weight))` is the
-    tensor.
+    [I, O / groups, *K] weight. `torch.from_numpy(numpy.array(weight))` makes it
+    a tensor.
 
   Raises:
-    ValueError: `kernel` is no array, or has an illegal rank or dtype.
+    ValueError: `kernel` is not an array, or has an invalid rank or dtype.
   """
   return common.channels_first_weight(kernel)
 
 
 def _each(name: str, value: Ints, num_axes: int,
           minimum: int) -> geometry.Size:
-  """Reads ints for each axis; PyTorch has a sequence of one stand for all."""
+  """Reads ints for each axis; in PyTorch, a sequence of one stands for all."""
   if isinstance(value, Sequence) and len(value) == 1:
     value = tuple(value) * num_axes
   return geometry.per_axis(name, value, num_axes, minimum)

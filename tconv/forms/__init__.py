@@ -1,22 +1,32 @@
-"""Nine ways to compute a transposed convolution, one file each.
+"""The forms: nine ways to compute the three operations, one module each.
 
-Seven of them are good to know: `vjp` (the definition), `matrix` (C^T written
-out), `lax` (the platform's own), `zero_insertion` (the textbook picture),
-`polyphase`, `overlap_add` and `taps`. Two more say the same to particular
-compilers: `cudnn` asks XLA for the calls of that library, and `residues` does
-without dilated kernels.
+Seven forms are general: `vjp` (the definition), `matrix` (C^T written out),
+`lax` (the platform's own transposed convolution), `zero_insertion` (the
+textbook picture), `polyphase`, `overlap_add` and `taps`. Two are for particular
+compilers: `cudnn` makes XLA call the convolutions of that library, and
+`residues` avoids dilated kernels.
 
-A form is a module with a function `conv_transpose(y, kernel, geometry, *,
-precision, preferred_element_type)`:
+Every form keeps one contract, so that `dispatch` can choose any of them. It has
+the first of these functions, and may have the other two:
 
+    conv_transpose(y, kernel, geometry, *, precision, preferred_element_type)
+    conv(x, kernel, geometry, *, precision, preferred_element_type)
+    conv_kernel_grad(x, y, geometry, *, precision, preferred_element_type)
+
+`dispatch` derives a missing one by transposing `conv_transpose`, which is
+linear in both of its arrays.
+
+Args:
+  x: [N, *fine, C] array.
   y: [N, *coarse, O] array.
   kernel: [*K, C / groups, O] kernel of the forward convolution.
   geometry: sizes that relate the two grids, with 0 <= padding < k_eff.
-  precision: precision of products, as in `jax.lax.dot_general`.
-  preferred_element_type: dtype to accumulate in and to return.
+  precision: precision of the products, as in `jax.lax.dot_general`.
+  preferred_element_type: dtype of the accumulation and of the result; None for
+    the dtype of the first array.
+  Some forms have further options, which their module docstrings describe.
 
-It returns an [N, *fine, C] array. A form may also have its own `conv(x, kernel,
-...)`, which returns [N, *coarse, O], and `conv_kernel_grad(x, y, ...)`, which
-returns [*K, C / groups, O]; where it has none, `dispatch` takes the transpose
-of its `conv_transpose`.
+Returns:
+  [N, *fine, C] array of `conv_transpose`, [N, *coarse, O] array of `conv` or
+  [*K, C / groups, O] array of `conv_kernel_grad`.
 """

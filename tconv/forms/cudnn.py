@@ -1,14 +1,14 @@
-"""The convolutions of cuDNN, asked for in a way that XLA recognizes.
+"""The convolutions of cuDNN, written so that XLA recognizes them.
 
-cuDNN has three convolutions, which are the three operations of this library:
-forward, backward-input and backward-filter. XLA's GPU compiler looks for them
-in a program. It takes a convolution of an image with zeros inserted for
-backward-input only if the kernel is a `reverse`, if the padding is equal at
-both ends, and if nothing has cancelled the `reverse` before. Otherwise it
-writes the zeros out, and multiplies with them.
+cuDNN has three convolutions: forward, backward-input and backward-filter. They
+are the three operations of this library. XLA's GPU compiler looks for them in a
+program. It recognizes backward-input in a convolution of a zero-inserted image
+only if three conditions hold: the kernel is the result of a `reverse`, no other
+`reverse` has cancelled that one, and the padding is equal at both ends.
+Otherwise XLA inserts the zeros and multiplies with them.
 
-This form is `vjp` with these conditions met. docs/accelerators.md has the
-evidence, read from compiled programs.
+This form is `vjp` with these conditions met. docs/accelerators.md gives the
+evidence, which comes from compiled programs.
 """
 
 import jax
@@ -22,7 +22,7 @@ from tconv.geometry import Pads
 
 def conv(x: jax.Array, kernel: jax.Array, geometry: Geometry, *,
          precision=None, preferred_element_type=None) -> jax.Array:
-  """Convolves by cuDNN's forward convolution."""
+  """Convolves, by cuDNN's forward convolution."""
   dtype = preferred_element_type or x.dtype
   pads, added = _equal_pads(geometry)
   x, kernel = layout.extend(x.astype(dtype), added), kernel.astype(dtype)
@@ -31,7 +31,7 @@ def conv(x: jax.Array, kernel: jax.Array, geometry: Geometry, *,
 
 def conv_transpose(y: jax.Array, kernel: jax.Array, geometry: Geometry, *,
                    precision=None, preferred_element_type=None) -> jax.Array:
-  """Transposes a convolution by cuDNN's backward-input."""
+  """Transposes a convolution, by cuDNN's backward-input."""
   dtype = preferred_element_type or y.dtype
   pads, added = _equal_pads(geometry)
   y, kernel = y.astype(dtype), _hidden(kernel.astype(dtype))
@@ -45,12 +45,12 @@ def conv_transpose(y: jax.Array, kernel: jax.Array, geometry: Geometry, *,
 
 def conv_kernel_grad(x: jax.Array, y: jax.Array, geometry: Geometry, *,
                      precision=None, preferred_element_type=None) -> jax.Array:
-  """Gives the kernel by cuDNN's backward-filter."""
+  """Computes the kernel gradient, by cuDNN's backward-filter."""
   dtype = preferred_element_type or x.dtype
   pads, added = _equal_pads(geometry)
   x, y = layout.extend(x.astype(dtype), added), y.astype(dtype)
   if max(geometry.strides, default=1) == 1:
-    # A `y` that is a `reverse` would be taken for the kernel of backward-input.
+    # If `y` were a `reverse`, XLA would mistake it for backward-input's kernel.
     y = lax.optimization_barrier(y)
   channels = x.shape[-1] // geometry.feature_group_count
   return vjp.pull_back(
@@ -66,12 +66,12 @@ def _convolve(x, kernel, geometry, pads, precision):
 
 
 def _hidden(kernel: jax.Array) -> jax.Array:
-  """Returns the kernel itself, in a way that cancels no `reverse` around it.
+  """Returns the kernel itself, protected from a `reverse` around it.
 
-  A kernel that arrives reversed, as that of a Flax layer does, would cancel the
-  `reverse` by which XLA recognizes backward-input. XLA does not see that
-  turning the kernel around axis by axis, and then once more as a flat array,
-  changes nothing; both are fused into the copy by which cuDNN gets its layout.
+  A kernel that is already reversed, such as that of a Flax layer, would cancel
+  the `reverse` by which XLA recognizes backward-input. Here the kernel is
+  reversed axis by axis, and then once more as a flat array. XLA does not see
+  that the two cancel. Both are fused into the copy that gives cuDNN its layout.
   """
   turned = lax.rev(kernel, range(kernel.ndim - 1))
   flat = turned.reshape(-1, kernel.shape[-1])
@@ -79,16 +79,17 @@ def _hidden(kernel: jax.Array) -> jax.Array:
 
 
 def _equal_pads(geometry: Geometry) -> tuple[Pads, Pads]:
-  """Makes the padding the same at both ends of an axis.
+  """Makes the padding equal at both ends of each axis.
 
-  A high padding from the exact one to stride - 1 more gives the same result.
+  A high padding that exceeds the exact one by less than the stride does not
+  change the result.
 
   Args:
     geometry: sizes that relate the two grids.
 
   Returns:
-    The (low, high) padding of the convolution, and the (low, high) zeros to
-    extend the fine grid by before it.
+    The (low, high) padding of the convolution, and the (low, high) numbers of
+    zeros by which to extend the fine grid before it.
   """
   pads, added = [], []
   for (lo, hi), s in zip(geometry.padding, geometry.strides):

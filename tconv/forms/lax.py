@@ -1,4 +1,4 @@
-"""The platform's own: `jax.lax.conv_transpose`, or the call it stands for."""
+"""The platform's own transposed convolution, `jax.lax.conv_transpose`."""
 
 import jax
 from jax import lax
@@ -9,21 +9,12 @@ from tconv.geometry import Geometry
 
 def conv_transpose(y: jax.Array, kernel: jax.Array, geometry: Geometry, *,
                    precision=None, preferred_element_type=None) -> jax.Array:
-  """Transposes a convolution by asking lax to.
+  """Transposes a convolution by calling lax.
 
-  `lax.conv_transpose` takes the padding of the *dilated* input, which is what
-  the forward convolution's leaves of a full one: k_eff - 1 - low. It knows no
-  groups; with them, this is the `lax.conv_general_dilated` call underneath.
-
-  Args:
-    y: [N, *coarse, O] array.
-    kernel: [*K, C / groups, O] kernel of the forward convolution.
-    geometry: sizes that relate the two grids.
-    precision: as in `jax.lax.conv_transpose`.
-    preferred_element_type: dtype to accumulate in and to return.
-
-  Returns:
-    [N, *fine, C] array.
+  `lax.conv_transpose` expects the padding of the *dilated* input, which is
+  k_eff - 1 minus that of the forward convolution. It does not support groups;
+  with groups, this function makes the underlying `lax.conv_general_dilated`
+  call itself.
   """
   groups = geometry.feature_group_count
   padding = tuple(

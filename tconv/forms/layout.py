@@ -1,4 +1,4 @@
-"""Where the channels of arrays and kernels stand."""
+"""Helpers for the layout of arrays and kernels."""
 
 from collections.abc import Sequence
 
@@ -8,18 +8,18 @@ import jax.numpy as jnp
 
 
 def channels_last(num_axes: int) -> lax.ConvDimensionNumbers:
-  """Numbers for lax of [N, *size, C], [*K, I, O] and [N, *size, O]."""
+  """Dimension numbers of lax for [N, *size, C], [*K, I, O], [N, *size, O]."""
   features = (0, num_axes + 1, *range(1, num_axes + 1))
   kernel = (num_axes + 1, num_axes, *range(num_axes))
   return lax.ConvDimensionNumbers(features, kernel, features)
 
 
 def swap_channels(kernel: jax.Array, groups: int) -> jax.Array:
-  """Exchanges a kernel's two channel axes, within each group.
+  """Swaps the two channel axes of a kernel, within each group.
 
   Args:
     kernel: [*K, C / groups, O] kernel of a convolution from C to O channels.
-    groups: number of channel groups.
+    groups: number of groups of channels.
 
   Returns:
     [*K, O / groups, C] kernel from O to C channels.
@@ -41,7 +41,8 @@ def extend(x: jax.Array, added: Sequence[tuple[int, int]]) -> jax.Array:
 
   Args:
     x: [N, *size, C] array.
-    added: (low, high) positions to add to each axis; negative ones crop.
+    added: (low, high) numbers of positions to add to each axis; negative
+      numbers crop.
 
   Returns:
     [N, *(low + size + high), C] array.
@@ -53,15 +54,15 @@ def extend(x: jax.Array, added: Sequence[tuple[int, int]]) -> jax.Array:
 
 
 def zeros(shape: Sequence[int], dtype, *, like: jax.Array) -> jax.Array:
-  """Zeros that vary over the devices of `jax.shard_map` as another array does.
+  """Zeros that vary over the devices of `jax.shard_map` like another array.
 
   Args:
-    shape: of the result.
-    dtype: of the result.
-    like: the array that the result will be added to, or replaced with.
+    shape: shape of the result.
+    dtype: dtype of the result.
+    like: array that determines the mesh axes over which the result varies.
 
   Returns:
-    array of `shape`.
+    Array of zeros.
   """
   return lax.pcast(jnp.zeros(shape, dtype),
                    tuple(jax.typeof(like).mat.varying), to='varying')

@@ -1,7 +1,7 @@
-"""A convolution is a matrix C, and its transpose C^T goes back up.
+"""The convolution written out as a matrix C, and its transpose C^T.
 
-Row i of C holds the kernel's taps at the fine positions that output i sees, and
-zeros elsewhere. A 3x3 kernel on a 4x4 image is a 4x16 matrix.
+Row i of C holds the taps of the kernel at the fine positions that output i
+reads, and zeros elsewhere. For a 3x3 kernel on a 4x4 image, C is 4x16.
 """
 
 import math
@@ -15,7 +15,7 @@ from tconv.geometry import Geometry
 
 
 def _reach(geometry: Geometry, axis: int) -> np.ndarray:
-  """[coarse, K] fine position that each output sees through each tap."""
+  """[coarse, K] fine position that each output reads with each tap."""
   i = np.arange(geometry.coarse_size[axis])[:, None]
   k = np.arange(geometry.kernel_size[axis])
   return (i * geometry.strides[axis] + k * geometry.dilation[axis]
@@ -25,8 +25,8 @@ def _reach(geometry: Geometry, axis: int) -> np.ndarray:
 def _ungrouped(kernel: jax.Array, groups: int) -> jax.Array:
   """Writes a grouped kernel [*K, C / groups, O] out as [*K, C, O]."""
   *taps, fine, coarse = kernel.shape
-  # Few axes: XLA's fusions for CPUs crash on sums of products of 7 and more of
-  # them (jaxlib 0.10.2), and the transpose of this is such a sum.
+  # The transpose of this is a sum of products. XLA's CPU fusions crash on those
+  # of 7 or more axes (jaxlib 0.10.2), so the spatial axes are merged.
   kernel = kernel.reshape(-1, 1, fine, groups, coarse // groups)
   same_group = jnp.eye(groups, dtype=kernel.dtype)[None, :, None, :, None]
   return (kernel * same_group).reshape(*taps, groups * fine, coarse)
@@ -40,16 +40,16 @@ def conv_matrix(kernel: jax.Array, geometry: Geometry) -> jax.Array:
     geometry: sizes that relate the two grids.
 
   Returns:
-    [coarse * O, fine * C] matrix, where conv(x) is C @ x for x and the result
-    flattened in row-major order, channels last.
+    [coarse * O, fine * C] matrix C. conv(x) is C @ x, where x and the result
+    are flattened in row-major order, channels last.
   """
   n = geometry.num_axes
   matrix = _ungrouped(kernel, geometry.feature_group_count)
   for axis in range(n):
-    # [coarse, fine, K], one where the output sees that position by that tap.
+    # [coarse, fine, K]; one where the output reads that position with that tap.
     sees = _reach(geometry, axis)[:, None] == (
         np.arange(geometry.fine_size[axis])[:, None])
-    # The axis leaves the front; its coarse and fine ones go to the end.
+    # Replaces the axis at the front by a coarse and a fine one at the end.
     matrix = jnp.tensordot(matrix, sees.astype(kernel.dtype), (0, 2),
                            precision='highest')
   # [C, O, coarse_1, fine_1, coarse_2, ...] -> [*coarse, O, *fine, C]
@@ -67,8 +67,8 @@ def sparse_conv_matrix(
     geometry: sizes that relate the two grids.
 
   Returns:
-    [coarse * O, fine * C] BCOO matrix with an element for each tap that an
-    output sees.
+    [coarse * O, fine * C] BCOO matrix with one element for each product of the
+    convolution.
   """
   n, groups = geometry.num_axes, geometry.feature_group_count
   *taps, channels, features = kernel.shape
@@ -100,19 +100,9 @@ def conv_transpose(y: jax.Array, kernel: jax.Array, geometry: Geometry, *,
                    precision=None, preferred_element_type=None) -> jax.Array:
   """Transposes a convolution by multiplying with C^T.
 
-  The truth that the other forms are held against, for small sizes: C has a row
-  for every coarse and a column for every fine position. Its zeros are products
-  too, so that one infinite value makes everything NaN.
-
-  Args:
-    y: [N, *coarse, O] array.
-    kernel: [*K, C / groups, O] kernel of the convolution.
-    geometry: sizes that relate the two grids.
-    precision: as in `jax.numpy.matmul`.
-    preferred_element_type: dtype to accumulate in and to return.
-
-  Returns:
-    [N, *fine, C] array.
+  This form is the reference for the others, at small sizes: C has a row for
+  every coarse position and a column for every fine one. Its zeros take part in
+  the products, so a single infinite value makes every result NaN.
 
   Raises:
     ValueError: a spatial size is symbolic.
@@ -121,9 +111,9 @@ def conv_transpose(y: jax.Array, kernel: jax.Array, geometry: Geometry, *,
   if not all(isinstance(size, int) for size in sizes):
     raise ValueError(
         "method 'matrix' needs spatial sizes that are known when the program "
-        f"is made; got {sizes}. Leave method at 'auto'.")
+        f"is traced; got {sizes}. Use method 'auto'.")
   channels = kernel.shape[-2] * geometry.feature_group_count
-  # Rows are images here, so x = C^T y reads x^T = y^T C.
+  # Images are rows here, so x = C^T y becomes x^T = y^T C.
   x = jnp.matmul(
       y.reshape(y.shape[0], math.prod(y.shape[1:])),
       conv_matrix(kernel, geometry), precision=precision,

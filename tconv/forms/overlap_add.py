@@ -1,13 +1,17 @@
-"""One matmul with every patch; overlapping patches are added up.
+"""One matmul for all patches, and a sum where patches overlap.
 
-Each of the three operations is a matmul of a matrix of patches, which has a row
-for every coarse position. They are added to the fine grid or copied from it
-(together known as GEMM, col2im and im2col). No product is with an inserted
-zero. Patches are many times larger than the grid that they come from, so large
-arrays are worked on in blocks of rows, whose patches stay in the cache.
+Each of the three operations is a matmul with a matrix of patches, which has one
+row for each coarse position. The patches are copied from the fine grid
+(im2col), or added to it (col2im). No product multiplies an inserted zero.
 
-Letters of products: m positions, k taps, g groups, c fine and o coarse channels
-of a group.
+All patches together are many times larger than the grid. So large arrays are
+processed in blocks of rows, whose patches stay in the cache.
+
+Letters in the einsums: m positions, k taps, g groups, c fine and o coarse
+channels of a group.
+
+Further option:
+  blocks: whether to process large arrays block by block.
 """
 
 import math
@@ -22,8 +26,8 @@ from tconv.forms import patches
 from tconv.forms import rows
 from tconv.geometry import Geometry
 
-# Bytes of patches in a block, or one row. From 2 to 8 MiB times differ little;
-# above, patches leave the cache, and the allocator asks for new pages.
+# Bytes of patches in a block, or one row if that is more. Times differ little
+# from 2 to 8 MiB. Larger blocks leave the cache and need new pages.
 BLOCK = 8 * 2**20
 
 
@@ -32,27 +36,16 @@ def conv_transpose(y: jax.Array, kernel: jax.Array, geometry: Geometry, *,
                    blocks: bool = True) -> jax.Array:
   """Transposes a convolution by stamping the kernel at every coarse position.
 
-  Each coarse position scales the whole kernel by its value, which gives a patch
-  of the fine grid; where patches overlap, they add. The scaling of all patches
-  is one matmul of [N * coarse, O] by [O, K * C].
-
-  Args:
-    y: [N, *coarse, O] array.
-    kernel: [*K, C / groups, O] kernel of the forward convolution.
-    geometry: sizes that relate the two grids.
-    precision: as in `jax.lax.dot_general`.
-    preferred_element_type: dtype to accumulate in and to return.
-    blocks: whether to work on large arrays block by block.
-
-  Returns:
-    [N, *fine, C] array.
+  The value at each coarse position scales the whole kernel, which gives a patch
+  of the fine grid. All patches are one matmul of [N * coarse, O] by
+  [O, K * C]. Patches that overlap are added.
   """
   batch, channels = y.shape[0], kernel.shape[-2] * geometry.feature_group_count
   dtype = preferred_element_type or y.dtype
 
   def stamp(y, block):
     sizes = _sizes(batch, channels, y.shape[-1], block)
-    if sizes['o'] == 1:  # Fused into the sum: no patch is ever written.
+    if sizes['o'] == 1:  # Fused into the sum: no patch is written to memory.
       weights = kernel.reshape(1, sizes['k'], sizes['c'], sizes['g'])
       stamps = y.reshape(-1, 1, sizes['g'], 1).astype(dtype) * jnp.swapaxes(
           weights, -1, -2)
@@ -76,19 +69,7 @@ def conv_transpose(y: jax.Array, kernel: jax.Array, geometry: Geometry, *,
 def conv(x: jax.Array, kernel: jax.Array, geometry: Geometry, *,
          precision=None, preferred_element_type=None,
          blocks: bool = True) -> jax.Array:
-  """Convolves by one matmul of [N * coarse, K * C] patches by [K * C, O].
-
-  Args:
-    x: [N, *fine, C] array.
-    kernel: [*K, C / groups, O] kernel.
-    geometry: sizes that relate the two grids.
-    precision: as in `conv_transpose`.
-    preferred_element_type: as in `conv_transpose`.
-    blocks: as in `conv_transpose`.
-
-  Returns:
-    [N, *coarse, O] array.
-  """
+  """Convolves by one matmul of [N * coarse, K * C] patches by [K * C, O]."""
   batch, channels, features = x.shape[0], x.shape[-1], kernel.shape[-1]
   dtype = preferred_element_type or x.dtype
 
@@ -112,25 +93,16 @@ def conv(x: jax.Array, kernel: jax.Array, geometry: Geometry, *,
 def conv_kernel_grad(x: jax.Array, y: jax.Array, geometry: Geometry, *,
                      precision=None, preferred_element_type=None,
                    blocks: bool = True) -> jax.Array:
-  """Gives the kernel by one matmul of patches, [K * C, N * coarse], and y.
+  """Computes the kernel gradient by one matmul of patches and `y`.
 
-  Args:
-    x: [N, *fine, C] array.
-    y: [N, *coarse, O] array.
-    geometry: sizes that relate the two grids.
-    precision: as in `conv_transpose`.
-    preferred_element_type: as in `conv_transpose`.
-    blocks: as in `conv_transpose`.
-
-  Returns:
-    [*K, C / groups, O] array.
+  The matrix of patches is [K * C, N * coarse].
   """
   batch, channels, features = x.shape[0], x.shape[-1], y.shape[-1]
   dtype = preferred_element_type or x.dtype
   whole = _sizes(batch, channels, features, geometry)
-  # Of two matrices that are summed over their rows, XLA transposes the first.
-  # That should be y, the smaller one, though the result is transposed then: it
-  # pays if there are more rows than the result has columns.
+  # XLA transposes the first of two matrices whose rows are summed. It should be
+  # y, the smaller one, although the result is then transposed as well. This is
+  # faster if there are more rows than columns in the result.
   swap = not isinstance(whole['m'], int) or whole['m'] > whole['o']
 
   def multiply(x, y, block):
@@ -159,12 +131,12 @@ def conv_kernel_grad(x: jax.Array, y: jax.Array, geometry: Geometry, *,
 
 
 def _cut(a: jax.Array, first, size: tuple[int, ...]) -> jax.Array:
-  """The block of [N, *size, C] that begins at row `first`."""
+  """The block of an [N, *size, C] array that begins at row `first`."""
   return lax.dynamic_slice_in_dim(a, first, size[0], 1)
 
 
 def _sizes(batch: int, channels: int, features: int, block: Geometry) -> dict:
-  """What the letters of the products stand for."""
+  """The sizes that the letters of the einsums stand for."""
   groups = block.feature_group_count
   return {'m': batch * math.prod(block.coarse_size),
           'k': math.prod(block.kernel_size), 'g': groups,
@@ -173,9 +145,9 @@ def _sizes(batch: int, channels: int, features: int, block: Geometry) -> dict:
 
 def _product(letters: str, a: jax.Array, b: jax.Array, sizes: dict, precision,
              dtype) -> jax.Array:
-  """An einsum of two arrays that are first given the shape of their letters."""
+  """An einsum of two arrays after a reshape to the sizes of their letters."""
   shape = [sizes[letter] for letter in letters.split('->')[1]]
-  if sizes['g'] == 1:  # Of more than two axes, XLA would make copies.
+  if sizes['g'] == 1:  # XLA would copy arrays of more than two axes.
     letters = letters.replace('g', '').replace('kc', 'q')
     sizes = {**sizes, 'q': sizes['k'] * sizes['c']}
   lhs, rhs = ([sizes[letter] for letter in term]
@@ -187,11 +159,11 @@ def _product(letters: str, a: jax.Array, b: jax.Array, sizes: dict, precision,
 
 def _block_rows(batch: int, channels: int, dtype, geometry: Geometry,
                 blocks: bool) -> int | None:
-  """Coarse rows whose patches fill a block; None if there are few of them."""
+  """Number of coarse rows in a block; None if blocks are not needed."""
   sizes = (batch, *geometry.coarse_size)
   if (not blocks or not geometry.num_axes
       or not all(isinstance(n, int) for n in sizes)):
-    return None  # There are no rows, or it is not known how large they are.
+    return None  # There are no rows, or their size is unknown.
   size, *others = geometry.coarse_size
   row = (batch * math.prod(others) * math.prod(geometry.kernel_size)
          * channels * np.dtype(dtype).itemsize)

@@ -1,4 +1,4 @@
-"""Patches of the fine grid, one for every coarse position."""
+"""Patches of the fine grid, one for each coarse position."""
 
 import functools
 import itertools
@@ -12,36 +12,36 @@ from tconv.geometry import Geometry
 
 
 def extract(x: jax.Array, geometry: Geometry) -> jax.Array:
-  """Copies out the patch that each coarse position sees (im2col).
+  """Copies the patch that each coarse position reads (im2col).
 
   Args:
     x: [N, *fine, C] array.
-    geometry: sizes that relate the two grids, with no negative padding.
+    geometry: sizes that relate the two grids, without negative padding.
 
   Returns:
-    [N, *coarse, *K, C] array; zero beyond the fine grid.
+    [N, *coarse, *K, C] array, zero outside of the fine grid.
   """
   n = geometry.num_axes
   x = lax.pad(x, jnp.zeros((), x.dtype), (
       (0, 0, 0), *((lo, hi, 0) for lo, hi in geometry.padding), (0, 0, 0)))
-  for axis in range(n):  # Each fine axis becomes a coarse one and one of taps.
+  for axis in range(n):  # A fine axis becomes a coarse one and one of taps.
     coarse = geometry.coarse_size[axis]
     arange = np.arange if isinstance(coarse, int) else jnp.arange
     taps = np.arange(geometry.kernel_size[axis]) * geometry.dilation[axis]
     reach = arange(coarse)[:, None] * geometry.strides[axis] + taps[None]
     x = jnp.take(x, reach, axis=1 + 2 * axis, mode='clip')
   x = x.transpose(0, *range(1, 2 * n, 2), *range(2, 2 * n + 1, 2), 2 * n + 1)
-  # Written axis by axis. Merged with a reshape into a matrix, XLA would find
-  # each element's place by divisions.
+  # The barrier keeps XLA from merging this with a reshape into a matrix, where
+  # it would compute the place of each element by divisions.
   return lax.optimization_barrier(x)
 
 
 def overlap(patches: jax.Array, geometry: Geometry) -> jax.Array:
-  """Lays patches over the fine grid and adds where they meet (col2im).
+  """Places patches on the fine grid and adds where they overlap (col2im).
 
-  Up to s neighbouring taps of all patches cover the grid without meeting each
-  other. So the result is a sum of a few shifted layers, ceil(k / s) of them on
-  each axis, or k if the kernel is dilated; and it is written once.
+  Up to s neighboring taps of all patches cover the grid without overlapping. So
+  the result is a sum of a few shifted layers: ceil(k / s) on each axis, or k
+  for a dilated kernel. Each layer is written once.
 
   Args:
     patches: [N, *coarse, *K, C] array.
@@ -56,7 +56,7 @@ def overlap(patches: jax.Array, geometry: Geometry) -> jax.Array:
       c * s for c, s in zip(geometry.coarse_size, geometry.strides))
 
   def layer(firsts):
-    """The taps from `firsts` on of all patches, side by side on the grid."""
+    """Places the taps from `firsts` on of all patches side by side."""
     taps = patches[(slice(None),) * (n + 1) + tuple(
         slice(first, first + step) for first, step in zip(firsts, steps))]
     taps = lax.pad(taps, zero, (

@@ -1,13 +1,17 @@
-"""The phases of the fine grid stand side by side as channels: stride 1.
+"""One dense convolution of stride 1, whose channels are the result's phases.
 
-Fine positions that agree modulo the stride meet the same taps. Each such phase
-is a dense convolution of the coarse array with every s-th tap. With the phases
-as channels, all of them are one dense convolution with stride 1, and an
-interleaving that costs no arithmetic. Also known as sub-pixel convolution or
-kernel segregation. A dilated kernel is written out first.
+Fine positions that are equal modulo the stride form a *phase* and use the same
+taps: every s-th one. So each phase is a dense convolution of the coarse array.
+With the phases as channels, all of them are one dense convolution of stride 1,
+followed by an interleaving that costs no arithmetic. This is also known as
+sub-pixel convolution or kernel segregation. A dilated kernel is first filled up
+with zeros.
 
-Another form computes the dense convolution: by default `overlap_add`, as
-matmuls; on a GPU, for groups, the platform's own convolution.
+Further options of `conv_transpose`:
+  dense: module of the form that computes the dense convolution; `overlap_add`
+    by default, the platform's own convolution on a GPU.
+  split: whether to split the kernel into parts, and to add up their results,
+    where filling up the phases would cost more than a fifth of the work.
 
 References:
   Shi et al., `Is the deconvolution layer the same as a convolutional layer?
@@ -36,23 +40,10 @@ def conv_transpose(y: jax.Array, kernel: jax.Array, geometry: Geometry, *,
                    precision=None, preferred_element_type=None,
                    dense: Any = overlap_add,
                    split: bool = False) -> jax.Array:
-  """Transposes a convolution: all phases by one dense convolution, then woven.
+  """Transposes a convolution: computes all phases at once and interleaves them.
 
-  Where the stride does not divide the kernel, phases have different numbers of
-  taps, and all are filled up with zeros to the largest number.
-
-  Args:
-    y: [N, *coarse, O] array.
-    kernel: [*K, C / groups, O] kernel of the forward convolution.
-    geometry: sizes that relate the two grids.
-    precision: as in `jax.lax.dot_general`.
-    preferred_element_type: dtype to accumulate in and to return.
-    dense: module of the form that computes the dense convolution.
-    split: whether to cut the kernel up instead where filling it would cost more
-      than a fifth of the work, and to add up what its parts give.
-
-  Returns:
-    [N, *fine, C] array.
+  If the stride does not divide the kernel size, phases have different numbers
+  of taps. All of them are then filled up with zeros to the largest number.
   """
   options = {'precision': precision,
              'preferred_element_type': preferred_element_type, 'dense': dense}
@@ -70,18 +61,7 @@ def conv_transpose(y: jax.Array, kernel: jax.Array, geometry: Geometry, *,
 
 def conv(x: jax.Array, kernel: jax.Array, geometry: Geometry, *,
          precision=None, preferred_element_type=None) -> jax.Array:
-  """Convolves: the phases of `x` as channels, then stride 1.
-
-  Args:
-    x: [N, *fine, C] array.
-    kernel: [*K, C / groups, O] kernel.
-    geometry: sizes that relate the two grids.
-    precision: as in `conv_transpose`.
-    preferred_element_type: as in `conv_transpose`.
-
-  Returns:
-    [N, *coarse, O] array.
-  """
+  """Convolves with stride 1, after making the phases of `x` channels."""
   return overlap_add.conv_transpose(
       _unweave(x, geometry), _segregate(kernel, geometry), _dense(geometry),
       precision=precision, preferred_element_type=preferred_element_type)
@@ -89,18 +69,7 @@ def conv(x: jax.Array, kernel: jax.Array, geometry: Geometry, *,
 
 def conv_kernel_grad(x: jax.Array, y: jax.Array, geometry: Geometry, *,
                      precision=None, preferred_element_type=None) -> jax.Array:
-  """Gives the kernel, phase by phase.
-
-  Args:
-    x: [N, *fine, C] array.
-    y: [N, *coarse, O] array.
-    geometry: sizes that relate the two grids.
-    precision: as in `conv_transpose`.
-    preferred_element_type: as in `conv_transpose`.
-
-  Returns:
-    [*K, C / groups, O] array.
-  """
+  """Computes the kernel gradient, with the phases of `x` as channels."""
   segregated = overlap_add.conv_kernel_grad(
       y, _unweave(x, geometry), _dense(geometry), precision=precision,
       preferred_element_type=preferred_element_type)
@@ -111,34 +80,35 @@ def conv_kernel_grad(x: jax.Array, y: jax.Array, geometry: Geometry, *,
 
 
 def _shifts(geometry: Geometry) -> tuple[int, ...]:
-  """Taps of a phase on each axis."""
+  """Number of taps of a phase on each axis, zeros included."""
   return tuple(-(-e // s) for e, s in zip(
       geometry.effective_kernel_size, geometry.strides))
 
 
 def _phases(geometry: Geometry) -> tuple[int, ...]:
-  """Phases on each axis that have taps."""
+  """Number of phases with taps on each axis."""
   return tuple(map(min, geometry.effective_kernel_size, geometry.strides))
 
 
 def _filling(geometry: Geometry) -> float:
-  """Taps of all phases, filled up with zeros, over those of the kernel."""
+  """Ratio of the taps of all phases, zeros included, to those of the kernel."""
   return math.prod(m * p / k for m, p, k in zip(
       _shifts(geometry), _phases(geometry), geometry.kernel_size))
 
 
 def _parts(geometry: Geometry) -> Iterator[
     tuple[tuple[slice, ...], Geometry, Pads]]:
-  """Cuts a kernel into parts whose phases have equal numbers of taps.
+  """Splits a kernel into parts whose phases have equal numbers of taps.
 
   Args:
     geometry: sizes that relate the two grids, with a kernel that is not
       dilated.
 
   Yields:
-    The taps of a part, its geometry, and by how much its fine grid is larger.
+    The taps of a part, its geometry, and the (low, high) numbers of positions
+    by which its fine grid is larger.
   """
-  pieces = [  # First tap and number of taps: whole strides, and the rest.
+  pieces = [  # (first tap, number of taps): whole strides, and the rest.
       [(start, size) for start, size in ((0, k - k % s), (k - k % s, k % s))
        if size] for k, s in zip(geometry.kernel_size, geometry.strides)]
   for part in itertools.product(*pieces):
@@ -152,9 +122,9 @@ def _parts(geometry: Geometry) -> Iterator[
 
 
 def _reach(geometry: Geometry) -> tuple[tuple[int, int], ...]:
-  """The outputs of a phase that reach the fine grid, first and past the last.
+  """The range of outputs that lie on the fine grid, (first, last + 1) per axis.
 
-  Output q of phase a is the fine position q * s + a - low.
+  Output q of phase a is fine position q * s + a - low.
   """
   return tuple(
       (lo // s, -(-(lo + f) // s)) for (lo, _), f, s in zip(
@@ -162,7 +132,7 @@ def _reach(geometry: Geometry) -> tuple[tuple[int, int], ...]:
 
 
 def _dense(geometry: Geometry) -> Geometry:
-  """The convolution from the coarse array to its phases."""
+  """The geometry of the dense convolution from the coarse array to phases."""
   ones = (1,) * geometry.num_axes
   shifts, reach = _shifts(geometry), _reach(geometry)
   return Geometry(
@@ -173,7 +143,7 @@ def _dense(geometry: Geometry) -> Geometry:
 
 
 def _segregate(kernel: jax.Array, geometry: Geometry) -> jax.Array:
-  """Writes [*K, C / groups, O] as [*shifts, O / groups, phases * C].
+  """Rearranges [*K, C / groups, O] to [*shifts, O / groups, phases * C].
 
   Tap m * s + a becomes tap m of phase a.
   """
@@ -194,13 +164,13 @@ def _segregate(kernel: jax.Array, geometry: Geometry) -> jax.Array:
 
 
 def _weave(phases: jax.Array, geometry: Geometry) -> jax.Array:
-  """[N, *q, (groups, *phases, C / groups)] -> [N, *fine, C]."""
+  """Interleaves [N, *q, (groups, *phases, C / groups)] to [N, *fine, C]."""
   n, groups = geometry.num_axes, geometry.feature_group_count
   batch, *sizes, features = phases.shape
   written = _phases(geometry)
   phases = phases.reshape(
       batch, *sizes, groups, *written, features // groups // math.prod(written))
-  if written != geometry.strides:  # The others are zero.
+  if written != geometry.strides:  # Phases without taps are zero.
     phases = lax.pad(phases, jnp.zeros((), phases.dtype), [
         *((0, 0, 0),) * (n + 2),
         *((0, s - p, 0) for s, p in zip(geometry.strides, written)),
@@ -220,7 +190,7 @@ def _weave(phases: jax.Array, geometry: Geometry) -> jax.Array:
 
 
 def _unweave(x: jax.Array, geometry: Geometry) -> jax.Array:
-  """Undoes `_weave`; zero where that crops."""
+  """Undoes `_weave`; gives zeros where `_weave` crops."""
   sizes = (stop - start for start, stop in _reach(geometry))
   return vjp.pull_back(
       functools.partial(_weave, geometry=geometry),

@@ -1,17 +1,20 @@
-"""A dilated kernel, as a plain kernel on several grids that do not meet.
+"""A dilated kernel as an undilated kernel on several disjoint grids.
 
-Taps that are `dilation` apart tie coarse position i to the fine positions
-i * stride + k * dilation - low. Coarse positions with one residue b modulo
-dilation / gcd(stride, dilation) reach, of the fine grid, only positions with
-one residue modulo the dilation:
+A dilated kernel connects coarse position i with the fine positions
+i * stride + k * dilation - low. Let s' and d' be the stride s and the dilation
+d, each divided by their greatest common divisor. Then
 
-    i = j * d' + b  reaches  (j * s' + k) * d + b * s - low,
+    i = j * d' + b  is connected with  (j * s' + k) * d + b * s - low.
 
-with s' and d' the stride and the dilation over their greatest common divisor.
-Each residue is thus an operation of stride s' with a kernel that is not
-dilated. All of them become one operation when the residues are moved into the
-batch. No zero is written between taps or between positions, which is what
-devices do that know no dilation.
+So coarse positions that have the same residue b modulo d' use fine positions
+that have the same residue modulo d. For each residue, the operation is one of
+stride s' with an undilated kernel. Moving the residues into the batch makes all
+of them one operation. It suits devices that do not support dilation and would
+otherwise insert zeros between the taps or the positions.
+
+Further option:
+  inner: function from the name of an operation to the function that computes
+    it for undilated kernels.
 """
 
 import math
@@ -28,20 +31,7 @@ from tconv.geometry import Size
 def conv_transpose(y: jax.Array, kernel: jax.Array, geometry: Geometry, *,
                    inner, precision=None,
                    preferred_element_type=None) -> jax.Array:
-  """Transposes a convolution: residue by residue, then woven together.
-
-  Args:
-    y: [N, *coarse, O] array.
-    kernel: [*K, C / groups, O] kernel of the forward convolution.
-    geometry: sizes that relate the two grids.
-    inner: function from an operation's name to the function that computes it,
-      for a kernel that is not dilated.
-    precision: as in `jax.lax.conv_general_dilated`.
-    preferred_element_type: dtype to accumulate in and to return.
-
-  Returns:
-    [N, *fine, C] array.
-  """
+  """Transposes a convolution for each residue, then interleaves the results."""
   x = inner('conv_transpose')(
       _split(y, geometry), kernel, _plain(geometry), precision=precision,
       preferred_element_type=preferred_element_type)
@@ -50,19 +40,7 @@ def conv_transpose(y: jax.Array, kernel: jax.Array, geometry: Geometry, *,
 
 def conv(x: jax.Array, kernel: jax.Array, geometry: Geometry, *, inner,
          precision=None, preferred_element_type=None) -> jax.Array:
-  """Convolves, residue by residue.
-
-  Args:
-    x: [N, *fine, C] array.
-    kernel: [*K, C / groups, O] kernel.
-    geometry: sizes that relate the two grids.
-    inner: as in `conv_transpose`.
-    precision: as in `conv_transpose`.
-    preferred_element_type: as in `conv_transpose`.
-
-  Returns:
-    [N, *coarse, O] array.
-  """
+  """Convolves, with the residues as part of the batch."""
   y = inner('conv')(
       _unjoin(x, geometry), kernel, _plain(geometry), precision=precision,
       preferred_element_type=preferred_element_type)
@@ -73,19 +51,7 @@ def conv(x: jax.Array, kernel: jax.Array, geometry: Geometry, *, inner,
 
 def conv_kernel_grad(x: jax.Array, y: jax.Array, geometry: Geometry, *, inner,
                      precision=None, preferred_element_type=None) -> jax.Array:
-  """Gives the kernel; the sum over the batch is one over residues, too.
-
-  Args:
-    x: [N, *fine, C] array.
-    y: [N, *coarse, O] array.
-    geometry: sizes that relate the two grids.
-    inner: as in `conv_transpose`.
-    precision: as in `conv_transpose`.
-    preferred_element_type: as in `conv_transpose`.
-
-  Returns:
-    [*K, C / groups, O] array.
-  """
+  """Computes the kernel gradient; summing the batch sums the residues, too."""
   return inner('conv_kernel_grad')(
       _unjoin(x, geometry), _split(y, geometry), _plain(geometry),
       precision=precision, preferred_element_type=preferred_element_type)
@@ -96,12 +62,12 @@ def _common(geometry: Geometry) -> Size:
 
 
 def _residues(geometry: Geometry) -> Size:
-  """Number of residues of the coarse positions on each axis."""
+  """Number of residues of coarse positions on each axis."""
   return tuple(d // q for d, q in zip(geometry.dilation, _common(geometry)))
 
 
 def _plain(geometry: Geometry) -> Geometry:
-  """The operation on the positions of one residue, without padding."""
+  """The geometry of the operation for one residue, without padding."""
   ones, zeros = (1,) * geometry.num_axes, ((0, 0),) * geometry.num_axes
   strides = tuple(s // q for s, q in zip(geometry.strides, _common(geometry)))
   coarse_size = tuple(
@@ -113,9 +79,9 @@ def _plain(geometry: Geometry) -> Geometry:
 
 
 def _split(y: jax.Array, geometry: Geometry) -> jax.Array:
-  """[N, *coarse, O] -> [N * residues, *plain coarse, O].
+  """Rearranges [N, *coarse, O] to [N * residues, *plain coarse, O].
 
-  The batch stays outermost, as it may be shared by many devices.
+  The batch stays outermost, because it may be sharded over devices.
   """
   n, residues = geometry.num_axes, _residues(geometry)
   size = _plain(geometry).coarse_size
@@ -129,11 +95,11 @@ def _split(y: jax.Array, geometry: Geometry) -> jax.Array:
 
 
 def _join(x: jax.Array, geometry: Geometry, batch: int) -> jax.Array:
-  """[N * residues, *plain fine, C] -> [N, *fine, C]."""
+  """Rearranges [N * residues, *plain fine, C] to [N, *fine, C]."""
   residues = _residues(geometry)
   x = x.reshape(batch, *residues, *x.shape[1:])
-  place = geometry.num_axes  # Of an axis, after those of the other residues.
-  for axis in range(geometry.num_axes):  # Each takes away one of residues.
+  place = geometry.num_axes  # The fine axis comes after the other residues.
+  for axis in range(geometry.num_axes):  # Each step removes one residue axis.
     x = _weave(x, place, geometry.strides[axis], geometry.dilation[axis])
     low, size = geometry.padding[axis][0], geometry.fine_size[axis]
     edges = [(0, 0, 0)] * x.ndim
@@ -143,16 +109,16 @@ def _join(x: jax.Array, geometry: Geometry, batch: int) -> jax.Array:
 
 
 def _weave(x: jax.Array, axis: int, stride: int, dilation: int) -> jax.Array:
-  """Puts position u of residue b at u * dilation + b * stride.
+  """Moves position u of residue b to u * dilation + b * stride.
 
   Args:
     x: [N, residues, ..., U, ...] array.
     axis: axis of U in the result, one less than in `x`.
-    stride: steps between residues.
-    dilation: steps between positions.
+    stride: distance between residues.
+    dilation: distance between positions.
 
   Returns:
-    [N, ..., V, ...] array, zero where there is no position.
+    [N, ..., V, ...] array, zero where no position is moved to.
   """
   residues = x.shape[1]
   zero = jnp.zeros((), x.dtype)
@@ -175,7 +141,7 @@ def _weave(x: jax.Array, axis: int, stride: int, dilation: int) -> jax.Array:
 
 
 def _unjoin(x: jax.Array, geometry: Geometry) -> jax.Array:
-  """Undoes `_join`; zero where that crops."""
+  """Undoes `_join`; gives zeros where `_join` crops."""
   batch = x.shape[0]
   shape = (batch * math.prod(_residues(geometry)), *_plain(geometry).fine_size,
            x.shape[-1])

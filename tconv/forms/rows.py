@@ -1,9 +1,8 @@
-"""Work row by row, so that a buffer of patches stays small.
+"""A loop over blocks of rows, which keeps a buffer of patches small.
 
 A row is everything at one position of the first spatial axis, for all images of
-the batch. Rows are what an array is cut into because the batch may be spread
-over devices, and because nothing that is computed for one row is computed again
-for the next.
+the batch. Arrays are split into rows and not into images for two reasons: the
+batch may be sharded over devices, and rows share no computation.
 """
 
 from collections.abc import Callable
@@ -21,18 +20,19 @@ def fold(body: Callable[[Any, Geometry, Any, Any], Any], carry,
   """Applies a function to one block of coarse rows after another.
 
   Args:
-    body: of the carry, the geometry of a block and of all fine rows that it
-      touches, and the first row of either; gives the next carry. Rows are ints
-      or, within a loop, scalar arrays.
-    carry: what the first call gets.
-    geometry: sizes that relate the whole grids; 0 <= padding < k_eff.
-    rows: coarse rows of a block; the last one may have fewer.
+    body: function `body(carry, block, first, start)` that returns the next
+      carry. `block` is the geometry of some coarse rows and of the fine rows
+      that they touch; `first` and `start` are the first coarse and fine row, as
+      ints or, within a loop, scalar arrays.
+    carry: carry of the first call.
+    geometry: sizes that relate the whole grids, with 0 <= padding < k_eff.
+    rows: number of coarse rows in a block; the last block may have fewer.
 
   Returns:
-    What the last call gave.
+    The carry that the last call returned.
   """
   stride, (low, _) = geometry.strides[0], geometry.padding[0]
-  # All blocks that touch no border are alike: one loop does for them.
+  # Blocks that touch no border have equal geometries: one loop serves them all.
   for block, firsts in itertools.groupby(
       range(0, geometry.coarse_size[0], rows),
       lambda first: _block(geometry, first, rows)):
@@ -49,7 +49,7 @@ def fold(body: Callable[[Any, Geometry, Any, Any], Any], carry,
 
 
 def _block(geometry: Geometry, first: int, rows: int) -> Geometry:
-  """The geometry of some coarse rows, and of the fine rows that they touch."""
+  """The geometry of some coarse rows and of the fine rows that they touch."""
   stride, (low, _) = geometry.strides[0], geometry.padding[0]
   rows = min(rows, geometry.coarse_size[0] - first)
   start = first * stride - low

@@ -1,9 +1,9 @@
-"""One tap at a time: a strided slice of the fine grid, times the tap.
+"""One tap at a time: a strided slice of the fine grid times the tap.
 
-Each tap of a kernel ties the coarse grid to a shifted, strided slice of the
-fine one. So an operation is a sum over taps, or an array of taps, of small
-products. Nothing is copied, and for depthwise convolutions, where the products
-are elementwise, nothing else is as quick.
+Each tap of a kernel connects the coarse grid with a shifted, strided slice of
+the fine grid. So a convolution is a sum of products over the taps, and a kernel
+gradient is one product for each tap. No patches are copied. For depthwise
+convolutions, whose products are elementwise, this is the fastest form on CPUs.
 """
 
 from collections.abc import Iterator
@@ -20,18 +20,7 @@ from tconv.geometry import Geometry
 
 def conv_transpose(y: jax.Array, kernel: jax.Array, geometry: Geometry, *,
                    precision=None, preferred_element_type=None) -> jax.Array:
-  """Transposes a convolution: the pullback of `conv`.
-
-  Args:
-    y: [N, *coarse, O] array.
-    kernel: [*K, C / groups, O] kernel of the forward convolution.
-    geometry: sizes that relate the two grids.
-    precision: as in `jax.lax.dot_general`.
-    preferred_element_type: dtype to accumulate in and to return.
-
-  Returns:
-    [N, *fine, C] array.
-  """
+  """Transposes a convolution, as the pullback of `conv`."""
   dtype = preferred_element_type or y.dtype
   kernel = kernel.astype(dtype)
   channels = kernel.shape[-2] * geometry.feature_group_count
@@ -42,18 +31,7 @@ def conv_transpose(y: jax.Array, kernel: jax.Array, geometry: Geometry, *,
 
 def conv(x: jax.Array, kernel: jax.Array, geometry: Geometry, *,
          precision=None, preferred_element_type=None) -> jax.Array:
-  """Convolves: the sum of all slices, each times its tap.
-
-  Args:
-    x: [N, *fine, C] array.
-    kernel: [*K, C / groups, O] kernel.
-    geometry: sizes that relate the two grids.
-    precision: as in `conv_transpose`.
-    preferred_element_type: as in `conv_transpose`.
-
-  Returns:
-    [N, *coarse, O] array.
-  """
+  """Convolves: sums all slices, each times its tap."""
   dtype = preferred_element_type or x.dtype
   n, groups = geometry.num_axes, geometry.feature_group_count
   if (x.shape[-1], kernel.shape[-1]) == (groups, groups):
@@ -70,18 +48,7 @@ def conv(x: jax.Array, kernel: jax.Array, geometry: Geometry, *,
 
 def conv_kernel_grad(x: jax.Array, y: jax.Array, geometry: Geometry, *,
                      precision=None, preferred_element_type=None) -> jax.Array:
-  """Gives the kernel: for each tap, the products of its slice and `y`, summed.
-
-  Args:
-    x: [N, *fine, C] array.
-    y: [N, *coarse, O] array.
-    geometry: sizes that relate the two grids.
-    precision: as in `conv_transpose`.
-    preferred_element_type: as in `conv_transpose`.
-
-  Returns:
-    [*K, C / groups, O] array.
-  """
+  """Computes the kernel gradient: for each tap, its slice times `y`, summed."""
   dtype = preferred_element_type or x.dtype
   groups = geometry.feature_group_count
   if (x.shape[-1], y.shape[-1]) == (groups, groups):
@@ -96,7 +63,7 @@ def conv_kernel_grad(x: jax.Array, y: jax.Array, geometry: Geometry, *,
 
 
 def _seen(x: jax.Array, geometry: Geometry) -> Iterator[jax.Array]:
-  """[N, *coarse, C], what is seen through each tap."""
+  """Yields the [N, *coarse, C] slice of the fine grid that each tap reads."""
   x = lax.pad(x, jnp.zeros((), x.dtype), (
       (0, 0, 0), *((lo, hi, 0) for lo, hi in geometry.padding), (0, 0, 0)))
   for tap in itertools.product(*map(range, geometry.kernel_size)):

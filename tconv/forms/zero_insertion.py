@@ -1,4 +1,4 @@
-"""The textbook picture: zeros between the inputs, then a convolution."""
+"""The textbook picture: insert zeros between the inputs, then convolve."""
 
 import jax
 from jax import lax
@@ -18,20 +18,9 @@ def conv_transpose(y: jax.Array, kernel: jax.Array, geometry: Geometry, *,
                    precision=None, preferred_element_type=None) -> jax.Array:
   """Transposes a convolution by spreading `y` out with zeros and convolving.
 
-  The textbook picture of a fractionally strided convolution. The kernel is
-  turned by 180 degrees: a tap that took from one side now gives to it. All but
-  one in prod(strides) of the products are with a zero that was just written, so
-  this form is here to be read and checked against, not to be fast.
-
-  Args:
-    y: [N, *coarse, O] array.
-    kernel: [*K, C / groups, O] kernel of the forward convolution.
-    geometry: sizes that relate the two grids.
-    precision: as in `jax.lax.conv_general_dilated`.
-    preferred_element_type: dtype to accumulate in and to return.
-
-  Returns:
-    [N, *fine, C] array.
+  This is the textbook picture of a fractionally strided convolution. The kernel
+  is rotated by 180 degrees. All but one in prod(strides) of the products
+  multiply an inserted zero, so the form serves reading and checking, not speed.
 
   References:
     Dumoulin and Visin, `A guide to convolution arithmetic for deep learning

@@ -1,4 +1,4 @@
-"""Which convolutions of a program are replaced, and why others are left."""
+"""The decision which convolutions of a program are replaced, and why not."""
 
 import dataclasses
 import functools
@@ -11,20 +11,21 @@ from tconv import dispatch
 from tconv.programs import jaxprs
 from tconv.programs import mapping
 
-# Forms that ask for what a program with an ordinary convolution has already.
+# Forms that give the same program as an ordinary convolution of lax.
 _PLAIN = ('lax', 'vjp', 'cudnn')
 
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
-  """What becomes of a convolution.
+  """The decision about a convolution: to replace it or to leave it.
 
   Attributes:
-    role: one of `mapping.Mapping.role`; 'unknown' if it has none.
+    role: role of the convolution, as in `mapping.Mapping`; 'unknown' if it has
+      none.
     transposed: whether zeros are inserted into its input.
-    form: form that computes it, a key of `dispatch.FORMS`; empty if it is left.
-    reason: why it is left; empty if it is not.
-    call: an equation that computes it, on other variables; None if it is left.
+    form: form that replaces it, a key of `dispatch.FORMS`; empty if it is left.
+    reason: reason for leaving it; empty if it is replaced.
+    call: equation that replaces it, on other variables; None if it is left.
   """
 
   role: str
@@ -40,11 +41,11 @@ def of_equation(eqn: Any, pads: Any, everything: bool
 
   Args:
     eqn: equation of a `conv_general_dilated`.
-    pads: the `lax.pad` before each variable that one made.
+    pads: equation of the `lax.pad` that made a variable, by variable.
     everything: whether ordinary convolutions may be replaced as well.
 
   Returns:
-    What becomes of it, and the variables that its call takes.
+    The decision, and the variables that the replacing call takes.
   """
   operands, params = eqn.invars, eqn.params
   pad = jaxprs.inserted_zeros(eqn, pads)
@@ -61,51 +62,52 @@ def choose(lhs: Any, rhs: Any, out: Any, params: dict[str, Any], context: Any,
   """Decides on a convolution.
 
   Args:
-    lhs: abstract value of its input.
-    rhs: abstract value of its kernel.
-    out: abstract value of its result.
-    params: its parameters.
-    context: that of its equation.
-    everything: whether it may be replaced if it is an ordinary one.
+    lhs: abstract value of the input.
+    rhs: abstract value of the kernel.
+    out: abstract value of the result.
+    params: parameters of the equation.
+    context: context of the equation.
+    everything: whether an ordinary convolution may be replaced.
 
   Returns:
-    What becomes of it.
+    The decision.
   """
   transposed = max(params['lhs_dilation'], default=1) > 1
   try:
     read = _read(lhs, rhs, out, tuple(params.items()))
   except mapping.NotMappable as error:
     return Choice('unknown', transposed, reason=str(error))
-  backend = jax.default_backend()  # 'gpu' is two platforms, with one rule.
+  backend = jax.default_backend()  # 'gpu' is cuda or rocm, with one rule.
   form = dispatch.choose(read.operation, read.geometry.trimmed()[0],
                          read.shapes, {'gpu': 'cuda'}.get(backend, backend))
   left = functools.partial(Choice, read.role, transposed)
-  # The form that the program has already. On a TPU, zeros cost nothing.
+  # The program has that form already. On a TPU, zeros cost nothing.
   if form in (('lax',) if transposed and backend != 'tpu' else _PLAIN):
-    return left(reason='as fast as it is')
+    return left(reason='already fast')
   if (transposed and read.operation == 'conv_kernel_grad'
       and math.prod(read.geometry.kernel_size)
       >= math.prod(read.geometry.fine_size)):
-    # A kernel gradient by its parameters alone; its taps would be too many.
-    return left(reason='window strides and inserted zeros at once')
+    # A kernel gradient by its parameters only; it would have too many taps.
+    return left(reason='window strides and inserted zeros together')
   if not transposed and not everything:
-    return left(reason=f"ordinary; which='all' takes {form}")
+    return left(reason=f"ordinary; which='all' uses {form}")
   call = jaxprs.call(read.apply, (lhs, rhs), out, context)
   if call is None:
-    return left(reason='explicit sharding beyond the batch')
+    return left(reason='explicit sharding of an axis other than the batch')
   return left(form=form, call=call)
 
 
 def _joined(params: dict[str, Any], config: tuple) -> dict[str, Any] | None:
-  """Parameters of a convolution that takes the input of a pad before it.
+  """Merges a `lax.pad` that inserts zeros into the convolution after it.
 
   Args:
     params: parameters of the convolution of the padded input.
-    config: (low, high, interior) of each axis of the input.
+    config: (low, high, interior) padding of each axis of the input.
 
   Returns:
-    The parameters; None where the pad cuts values off and the convolution puts
-    zeros there instead, or where the convolution has strides.
+    The parameters of the convolution of the input without the pad. None if
+    there are none: the pad crops where the convolution adds zeros, or the
+    convolution has window strides.
   """
   if max(params['window_strides'], default=1) > 1:
     return None
@@ -122,5 +124,5 @@ def _joined(params: dict[str, Any], config: tuple) -> dict[str, Any] | None:
 
 @functools.lru_cache(4096)
 def _read(lhs, rhs, out, params) -> mapping.Mapping:
-  """Reads parameters: once for equal ones, so that they compile once."""
+  """Reads parameters; cached, so that equal convolutions compile once."""
   return mapping.read(lhs, rhs, out, dict(params))

@@ -1,4 +1,4 @@
-"""What `tconv.explain` tells of the convolutions of a program."""
+"""The result of `tconv.explain`: a table of the convolutions of a program."""
 
 from collections.abc import Iterator
 import dataclasses
@@ -6,27 +6,26 @@ from typing import Any
 
 import jax
 
-from tconv import recordings
+from tconv import tuning_cache
 from tconv.programs import choices
 from tconv.programs import jaxprs
 
 _OWN = 'of tconv'
-_FINE = ('', _OWN, 'as fast as it is')
+_FINE = ('', _OWN, 'already fast')
 
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-  """A convolution.
+  """A row of the table: one convolution.
 
   Attributes:
-    source: the line of the user's code that made it.
-    role: the operation that it is, or a kernel gradient of one; or 'unknown'.
+    source: line of the user's code that made the convolution.
+    role: operation that it computes, or kernel gradient of one; or 'unknown'.
     transposed: whether zeros are inserted into its input.
     shapes: types of its operands and of its result.
-    form: the form that computes it on this kind of device: the one that
-      `tconv.tune` measured to be the fastest, or else that of the rule. Empty
-      if it is left.
-    reason: why it is not replaced; empty if it is.
+    form: form that replaces it on this kind of device: the fastest one that
+      `tconv.tune` measured, or that of the rule. Empty if it is left.
+    reason: reason for not replacing it; empty if it is replaced.
   """
 
   source: str
@@ -42,15 +41,15 @@ class Entry:
 
 
 class Explanation(tuple[Entry, ...]):
-  """Entries, printed as a table."""
+  """A tuple of entries that prints as a table."""
 
   @property
   def missed(self) -> tuple[Entry, ...]:
-    """Those with inserted zeros that are left without need."""
+    """Entries with inserted zeros that cost time and are left."""
     return tuple(e for e in self if e.transposed and e.reason not in _FINE)
 
   def __str__(self):
-    rows = [('source', 'role', 'shapes', 'replaced by', 'left, because')]
+    rows = [('source', 'role', 'shapes', 'replaced by', 'reason if left')]
     rows += [(e.source, e.role, e.shapes, e.form, e.reason) for e in self]
     widths = [max(map(len, column)) for column in zip(*rows)]
     own = sum(e.reason == _OWN for e in self)
@@ -63,7 +62,7 @@ class Explanation(tuple[Entry, ...]):
 
 
 def entries(program: Any) -> Iterator[Entry]:
-  """All convolutions of a program, and of those in it."""
+  """Yields all convolutions of a program and of the programs inside it."""
   for eqn, pads in jaxprs.walk(program):
     types = [v.aval.str_short() for v in (*eqn.invars, *eqn.outvars)]
     if eqn.primitive.name.startswith('tconv_'):
@@ -78,13 +77,13 @@ def entries(program: Any) -> Iterator[Entry]:
 
 
 def _form(choice: choices.Choice) -> str:
-  """What `tconv.tune` measured to be the fastest, or else the rule's form."""
+  """The fastest form that `tconv.tune` measured, or that of the rule."""
   if not choice.call:
     return ''
   operation, = (
       eqn for eqn, _ in jaxprs.walk(choice.call.params['jaxpr'])
       if eqn.primitive.name.startswith('tconv_'))
-  return recordings.form(recordings.Contraction.of_equation(operation),
+  return tuning_cache.form(tuning_cache.Contraction.of_equation(operation),
                          jax.default_backend()) or choice.form
 
 

@@ -1,12 +1,12 @@
-"""Walking and rewriting programs: all that depends on JAX's inner interfaces.
+"""Search and rewriting of programs.
 
-A program is a jaxpr. Its equations hold further ones in their parameters: those
-of jit, scan, while, cond, checkpoint, shard_map and of custom derivatives. A
-rewriting that keeps the types of all values may change any equation on any
-level, and needs no rule for the primitive around it.
+A program is a jaxpr. The parameters of its equations hold further jaxprs: those
+of jit, scan, while, cond, checkpoint, shard_map and custom derivatives. A
+rewriting that keeps the types of all values can change any equation at any
+level. It needs no rule for the primitives around the equation.
 
-JAX promises little about the form of a jaxpr. Where a new release changes it,
-this file is the one to mend.
+All code that depends on internals of JAX's programs is in this module. JAX
+makes few promises about them, so a new release may require changes here.
 """
 
 from collections.abc import Callable
@@ -32,42 +32,42 @@ import numpy as np
 from tconv import trilinear
 
 CONV = lax.conv_general_dilated_p
-# From an equation, and the `lax.pad` before each variable that one made, to an
-# equation with the same results; or None, to leave it.
+# Function of an equation and of the `lax.pad` of each variable that one made.
+# It returns an equation with the same results, or None to leave the equation.
 Rule = Callable[[Any, Mapping[Any, Any]], Any]
 
 
 def is_array(value: Any) -> bool:
-  """Tells whether a leaf of arguments is abstract in a program."""
+  """Whether a leaf of the arguments is abstract in a program."""
   return isinstance(value, (jax.Array, np.ndarray))
 
 
 def trace(fn: Callable[..., Any], args: tuple, kwargs: dict[str, Any], *,
           pure: bool = False
           ) -> tuple[Any, list[jax.Array], Callable[[list[jax.Array]], Any]]:
-  """Traces a function; only arrays are abstract, other leaves stay themselves.
+  """Traces a function. Arrays become abstract; other leaves stay as they are.
 
   Args:
     fn: function of pytrees.
-    args: its arguments; `jax.ShapeDtypeStruct`s count as arrays.
-    kwargs: its keyword arguments, likewise.
-    pure: whether `fn` must not change an object among its arguments, as such a
-      change is lost: `fn` is given copies.
+    args: arguments of the function; `jax.ShapeDtypeStruct`s count as arrays.
+    kwargs: keyword arguments of the function, likewise.
+    pure: whether to raise an error if `fn` changes an object among its
+      arguments. The change would be lost, because `fn` receives copies.
 
   Returns:
-    The program, the arrays to call it with, and a function from its results to
-    what `fn` returns.
+    The program, the arrays to call it with, and a function that converts its
+    results to the value that `fn` returns.
 
   Raises:
-    ValueError: `fn` changes an object though it must not.
+    ValueError: `fn` changes an object although `pure` is set.
   """
   leaves, tree = jax.tree.flatten((args, kwargs))
   abstract = [is_array(leaf) or isinstance(leaf, jax.ShapeDtypeStruct)
               for leaf in leaves]
   results: list[Any] = []
 
-  # JAX remembers the trace of a function, and so the weights it held then. A
-  # function that is new at each call has no trace yet.
+  # JAX caches the trace of a function, with the weights that it held then. So
+  # each call makes a new function.
   def of_arrays(*arrays):
     given = iter(arrays)
     args, kwargs = jax.tree.unflatten(tree, [
@@ -80,8 +80,8 @@ def trace(fn: Callable[..., Any], args: tuple, kwargs: dict[str, Any], *,
       if len(new) != len(old) or any(a is not b for a, b in zip(new, old)):
         raise ValueError(
             f'fn must not change its arguments; got one that changes a '
-            f'{type(o).__name__}, of which it is given a copy. Call fn itself '
-            'inside of `with tconv.accelerating():` instead.')
+            f'{type(o).__name__}. The change would be lost, because fn gets a '
+            'copy. Call fn inside `with tconv.accelerating():` instead.')
     return [leaf for leaf in results[0] if is_array(leaf)]
 
   arrays = [leaf for leaf, a in zip(leaves, abstract) if a]
@@ -90,8 +90,8 @@ def trace(fn: Callable[..., Any], args: tuple, kwargs: dict[str, Any], *,
   except (jax.errors.ConcretizationTypeError,
           jax.errors.TracerArrayConversionError) as error:
     error.add_note(
-        'tconv traces a function to find its convolutions, as jax.jit does: '
-        'in it, arrays have shapes and dtypes, and no values.')
+        'tconv traces a function to find its convolutions, as jax.jit does. '
+        'During tracing, arrays have shapes and dtypes but no values.')
     raise
   returned, tree_out = results
 
@@ -104,7 +104,7 @@ def trace(fn: Callable[..., Any], args: tuple, kwargs: dict[str, Any], *,
 
 
 def _objects(tree: Any) -> list[Any]:
-  """Parts of arguments that may hold arrays, and are no plain containers."""
+  """The objects among arguments that may hold arrays, except containers."""
   return [
       part for part in jax.tree.leaves(
           tree, is_leaf=lambda p: not isinstance(p, (dict, list, tuple)))
@@ -117,7 +117,7 @@ def evaluate(program: Any, arrays: list[jax.Array]) -> list[jax.Array]:
 
 
 def walk(program: Any) -> Iterator[tuple[Any, Mapping[Any, Any]]]:
-  """All equations of a program and those in it, and the pads before each."""
+  """Yields the equations of all programs in a program, and pads by variable."""
   pads = _pads(program)
   for eqn in program.eqns:
     yield eqn, pads
@@ -126,24 +126,24 @@ def walk(program: Any) -> Iterator[tuple[Any, Mapping[Any, Any]]]:
 
 
 def source(eqn: Any) -> str:
-  """The line of the user's code that made an equation."""
+  """Returns the line of the user's code that made an equation."""
   return source_info_util.summarize(eqn.source_info) or 'unknown'
 
 
 @functools.lru_cache(4096)
 def call(apply: Callable[..., jax.Array], avals: tuple, out: Any,
          context: Any) -> Any:
-  """Makes an equation that calls a function; the same one for equal arguments.
+  """Makes an equation that calls a function; cached by its arguments.
 
   Args:
     apply: function of arrays.
     avals: abstract values of the arrays.
     out: abstract value of the result.
-    context: that of an equation: the mesh, above all.
+    context: context of an equation, which holds the mesh.
 
   Returns:
-    The equation; None if the function gives a result of another type, such as
-    one that is sharded otherwise.
+    The equation. None if the result of the function has another type than
+    `out`, for example another sharding.
   """
 
   def tconv(*arrays):
@@ -153,7 +153,7 @@ def call(apply: Callable[..., jax.Array], avals: tuple, out: Any,
           result, new_dtype=out.dtype, weak_type=True, sharding=None)
     return result
 
-  # The types of arrays say along which axes of a mesh they vary, if asked to.
+  # In this mode, types say along which axes of a mesh arrays vary.
   checked = jax_config._check_vma(bool(out.mat.varying))
   with context.manager, checked, jax.disable_jit(False):
     made, = jax.make_jaxpr(jax.jit(tconv))(*avals).eqns
@@ -161,17 +161,17 @@ def call(apply: Callable[..., jax.Array], avals: tuple, out: Any,
 
 
 def replace(eqn: Any, operands: list[Any], made: Any) -> Any:
-  """Puts the equation that `call` made in the place of another one."""
+  """Replaces an equation by the one that `call` made."""
   return eqn.replace(invars=operands, primitive=made.primitive,
                      params=made.params, effects=made.effects)
 
 
 def inserted_zeros(eqn: Any, pads: Mapping[Any, Any]) -> Any:
-  """The `lax.pad` that inserts zeros into the input of a convolution, if any.
+  """Finds the `lax.pad` that inserts zeros into the input of a convolution.
 
   Args:
-    eqn: a convolution.
-    pads: the `lax.pad` before each variable that one made.
+    eqn: equation of a convolution.
+    pads: equation of the `lax.pad` that made a variable, by variable.
 
   Returns:
     The equation of the pad, or None.
@@ -195,23 +195,23 @@ def _pads(program) -> dict[Any, Any]:
 
 
 class Rewriter:
-  """Replaces equations of programs, on every level.
+  """Replaces equations of programs at every level.
 
-  A program that was rewritten before gives the same object again, so that JAX
-  finds what it compiled for it.
+  Rewriting the same program again returns the same object, so that JAX finds
+  the compiled version.
   """
 
   def __init__(self, rule: Rule):
-    """Keeps a rule.
+    """Stores the rule.
 
     Args:
-      rule: for an equation.
+      rule: function that returns the replacement of an equation.
     """
     self._rule = rule
     self._known = weakref.WeakKeyDictionary()
 
   def program(self, value: Any) -> Any:
-    """Rewrites a jaxpr, closed or not; returns itself if nothing changes."""
+    """Rewrites a jaxpr, closed or not; returns it if nothing changes."""
     if value not in self._known:
       inner = getattr(value, 'jaxpr', value)
       eqns = self._equations(inner)
@@ -242,7 +242,7 @@ class Rewriter:
     if replaced is not None:
       return replaced
     params = {name: self._param(value) for name, value in eqn.params.items()}
-    # Derivatives are looked into where the function itself was changed.
+    # Derivatives are rewritten only if the function itself has changed.
     if all(params[name] is value for name, value in eqn.params.items()):
       return eqn
     for name, wrap in _FUNCTIONS.items():
@@ -262,7 +262,7 @@ class Rewriter:
     return value
 
   def _derivative(self, thunk):
-    """Rewrites the program that a custom rule gives when it is asked."""
+    """Rewrites the program that a custom rule returns when it is called."""
 
     def rewritten(*args):
       jaxpr, *rest = thunk.call_wrapped(*args)
@@ -271,7 +271,7 @@ class Rewriter:
     return linear_util.wrap_init(rewritten, debug_info=thunk.debug_info)
 
   def _backward(self, function):
-    """Rewrites what a custom backward function computes."""
+    """Rewrites the program of a custom backward function."""
     is_zero = lambda value: isinstance(value, (ad.Zero, SymbolicZero))
 
     def rewritten(*args):
@@ -286,7 +286,7 @@ class Rewriter:
       arrays = [a for a in args if not is_zero(a)]
       program = self.program(jax.make_jaxpr(of_arrays)(*arrays))
       made = iter(evaluate(program, arrays))
-      returned, tree = results  # A list, or in newer releases a list and more.
+      returned, tree = results  # Newer releases return more than a list.
       return jax.tree.unflatten(
           tree, [r if is_zero(r) else next(made) for r in returned])
 
@@ -296,7 +296,7 @@ class Rewriter:
     return _knowing_ours(policy)
 
 
-# Parameters that hold functions which make or judge programs.
+# Parameters that hold functions which make programs or classify equations.
 _FUNCTIONS = {
     'jvp_jaxpr_fun': Rewriter._derivative,
     'fwd_jaxpr_thunk': Rewriter._derivative,
@@ -307,7 +307,7 @@ _FUNCTIONS = {
 
 @functools.cache
 def _knowing_ours(policy: Callable[..., Any]) -> Callable[..., Any]:
-  """Makes a policy of `jax.checkpoint` take our primitives for lax's."""
+  """Makes a policy of `jax.checkpoint` treat our primitives like lax's."""
 
   def knowing(primitive, *args, **params):
     ours = primitive.name.startswith('tconv_')
@@ -317,19 +317,20 @@ def _knowing_ours(policy: Callable[..., Any]) -> Callable[..., Any]:
 
 
 _accelerating = jax.make_user_context(default_value=False)
-_ours = threading.local()  # Whether it lowers a primitive of this library.
+_ours = threading.local()  # Whether a thread lowers a primitive of tconv.
 
 
 @contextlib.contextmanager
 def lowering(choose: Callable[..., Any]) -> Iterator[None]:
-  """Lowers convolutions by other equations while the block lasts.
+  """Lowers convolutions with other equations inside a block.
 
-  What JAX traced or compiled outside of the block is not used in it, and the
-  other way around.
+  Traces and compiled programs from outside the block are not used inside it,
+  and vice versa.
 
   Args:
-    choose: from the abstract values of input, kernel and result, parameters and
-      the context of an equation, to an equation that `call` made, or None.
+    choose: function of the abstract values of input, kernel and result, of the
+      parameters and of the context of an equation. It returns an equation that
+      `call` made, or None.
   """
   _change_lowering()
   with _accelerating(choose):
@@ -338,7 +339,7 @@ def lowering(choose: Callable[..., Any]) -> Iterator[None]:
 
 @functools.cache
 def _change_lowering() -> None:
-  """Makes JAX's own rules ask whether they are in a block, once and for all."""
+  """Makes JAX's lowering rules check whether they are inside a block."""
 
   def asking(rule):
     def lower(ctx, *operands, **params):
@@ -351,7 +352,7 @@ def _change_lowering() -> None:
           ctx, *operands)
     return lower
 
-  def marking(rule):  # Convolutions in it are what this library chose.
+  def marking(rule):  # Convolutions inside are the choice of this library.
     def lower(ctx, *operands, **params):
       outside, _ours.inside = _is_ours(), True
       try:

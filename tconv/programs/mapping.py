@@ -1,17 +1,17 @@
-"""Any `lax.conv_general_dilated`, as one of the three operations.
+"""The translation of `lax.conv_general_dilated` into the three operations.
 
-lax's convolution has a window stride ws, a base dilation ld, a kernel dilation
-rd and a low padding lo. On each spatial axis it multiplies the input at j with
-the kernel at k and adds the product to the result at t, where
+A convolution of lax has a window stride ws, a base dilation ld, a kernel
+dilation rd and a low padding lo. On each spatial axis it multiplies the input
+at j with the kernel at k and adds the product to the result at t, where
 
     j * ld = t * ws + k * rd - lo.
 
-The trilinear sum ties a fine position f, a tap and a coarse position i by
+The trilinear sum relates a fine position f, a tap and a coarse position i by
 
     f = i * stride + tap * dilation - low.
 
-So lax's three arrays can play the parts of x (f), w (tap) and y (i) in four
-ways, each of which needs one of lax's numbers to be 1 on every axis:
+So there are four ways to identify lax's three arrays with x (f), w (tap) and
+y (i). Each needs one of lax's numbers to be 1 on every axis:
 
 | role            | needs  | f, tap, i       | stride, dilation, low        |
 |---|---|---|---|
@@ -21,12 +21,13 @@ ways, each of which needs one of lax's numbers to be 1 on every axis:
 | of the latter   | rd = 1 | k, T - 1 - t, j | ld, ws, (T - 1) * ws - lo    |
 | of the former   | ld = 1 | j, t, k         | rd, ws, lo                   |
 
-The last two are gradients with respect to the kernel. They have the parameters
-of the first two, and are told apart by their work: the kernel, which is the
-result, is smaller than what lax takes for the kernel.
+The last two are gradients with respect to the kernel. Their parameters can be
+those of the first two; the sizes decide. A kernel gradient's result, which is a
+kernel, is smaller than the array that lax uses as its kernel.
 
-With G groups of features or of the batch, channels run over groups first. What
-is summed over, the channels of each group, is the batch of a kernel gradient.
+With G groups of features or of the batch, channels are ordered by group first.
+lax sums over the channels of each group; for a kernel gradient, these are the
+batch.
 """
 
 from collections.abc import Callable
@@ -50,14 +51,14 @@ class NotMappable(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Mapping:
-  """A convolution of lax, as an operation.
+  """A convolution of lax as one of the operations.
 
   Attributes:
     role: 'conv', 'conv_transpose', 'kernel gradient of conv_transpose' or
       'kernel gradient of conv'.
     geometry: sizes that relate the operation's arrays.
     shapes: shapes of the two operands, as in `trilinear.contract`.
-    apply: function of lax's two operands that gives lax's result.
+    apply: function of lax's two operands that returns lax's result.
   """
 
   role: str
@@ -67,7 +68,7 @@ class Mapping:
 
   @property
   def operation(self) -> str:
-    """The operation's name, as in `trilinear.contract`."""
+    """Name of the operation, as in `trilinear.contract`."""
     return ('conv_kernel_grad' if self.role.startswith('kernel')
             else self.role)
 
@@ -76,16 +77,16 @@ def read(lhs: Any, rhs: Any, out: Any, params: dict[str, Any]) -> Mapping:
   """Reads the parameters of a `conv_general_dilated` equation.
 
   Args:
-    lhs: abstract value of the input: its shape and dtype count.
+    lhs: abstract value of the input; its shape and dtype are used.
     rhs: abstract value of the kernel.
     out: abstract value of the result.
-    params: the parameters of the equation.
+    params: parameters of the equation.
 
   Returns:
-    The operation, and how it is applied.
+    The operation and the function that applies it.
 
   Raises:
-    NotMappable: it is none; the message says why.
+    NotMappable: the convolution is none of the operations.
   """
   numbers = params['dimension_numbers']
   k, t = (tuple(a.shape[axis] for axis in spec[2:]) for a, spec in (
@@ -125,7 +126,7 @@ def read(lhs: Any, rhs: Any, out: Any, params: dict[str, Any]) -> Mapping:
 
 def _map(role: str, lhs, rhs, out, params, strides, dilation,
          low) -> Mapping:
-  """Puts lax's arrays into the places of an operation."""
+  """Identifies lax's arrays with those of an operation."""
   numbers, n = params['dimension_numbers'], len(strides)
   gradient, turned = role.startswith('kernel'), role.endswith('transpose')
   inputs, kernel, result = (
@@ -137,7 +138,7 @@ def _map(role: str, lhs, rhs, out, params, strides, dilation,
   batch, features, channels = result[0], result[1] // groups, kernel[1]
 
   def arranged(a, order):
-    """Transposes, and joins the axes at the end into n + 2 in all."""
+    """Transposes, and merges the last axes so that n + 2 axes remain."""
     a = a.transpose(order)
     return a.reshape(*a.shape[:n + 1], math.prod(a.shape[n + 1:]))
 
@@ -192,7 +193,7 @@ def _map(role: str, lhs, rhs, out, params, strides, dilation,
 
 def _geometry(fine_size, kernel_size, coarse_size, strides, dilation, low,
               groups) -> Geometry:
-  """Completes the low padding with the exact high one."""
+  """Makes a geometry; its sizes and low padding determine the high one."""
   effective = geometry_lib.effective_size(kernel_size, dilation)
   padding = tuple(
       (lo, (c - 1) * s + e - f - lo) for lo, f, c, s, e in zip(

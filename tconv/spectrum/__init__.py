@@ -1,15 +1,17 @@
-"""The symptom: periodic patterns, measured in the image.
+"""Grid artifacts measured in the image: periodic patterns and spectra.
 
-An upsampler of stride s can only paint patterns of period s: lines of the
-spectrum at the multiples of 1 / s, the *grid bins*. Images are channels last,
-[N, *size, C], of any range, in float32 or float64; results are given for each
-image and channel, unless a function says otherwise. A NaN makes NaN of the
-results of its image and channel, and of no other. Ratios (levels, p-values,
-shares, distances) hold for images of any scale; energies are infinite or NaN
-where the squares of the values overflow, in float32 from about 1e19 on.
+The artifacts of an upsampler of stride s are patterns of period s. In the
+spectrum of the image they are lines at the multiples of 1 / s, the *grid bins*.
 
-Under explicit sharding, results that are given for each image keep the sharding
-of the batch. No other axis of a result is sharded.
+Images are channels last, [N, *size, C], of any range, in float32 or float64.
+There is one result for each image and channel, unless a function says
+otherwise. A NaN affects the results of its own image and channel only. Ratios
+(levels, p-values, shares, distances) work for images of any scale. Energies are
+infinite or NaN if the squares of the values overflow, which happens in float32
+from about 1e19 on.
+
+Under explicit sharding, results for each image keep the sharding of the batch.
+No other axis of a result is sharded.
 """
 
 from tconv.spectrum.grid import excess_grid_energy

@@ -1,9 +1,10 @@
-"""The energy of a pattern: how different the pixels of its phases are.
+"""The energy of a periodic pattern, from the means of its phases.
 
-Pixel i has phase i mod period, on each axis. The variance of the phases' means
-is the energy of the periodic part of an image; by Parseval it is that of the
-grid bins of its spectrum. There is no window and no neighbourhood here: a
-photograph's own energy at these bins counts.
+Pixel i has the phase i mod period, on each axis. The variance of the phase
+means is the energy of the periodic part of an image. By Parseval's theorem, it
+equals the energy of the spectrum at the grid bins. There is no window and no
+comparison with neighboring bins: the energy that a photograph itself has at the
+grid bins counts as well.
 """
 
 from collections.abc import Sequence
@@ -24,15 +25,15 @@ def phase_means(x: jax.Array, period: int | Sequence[int]) -> jax.Array:
   Args:
     x: [N, *size, C] images, with one to three spatial axes. Each axis is
       cropped at its end to a multiple of the period.
-    period: in pixels, one int or one for each axis; 1 for an axis without a
-      pattern.
+    period: period of the pattern in pixels, one int or one for each axis; 1 for
+      an axis without a pattern.
 
   Returns:
-    [N, *period, C] means; phase a is that of the pixels a, a + period, ...
+    [N, *period, C] means. Phase a has the pixels a, a + period, ...
 
   Raises:
-    ValueError: a dtype that is not float32 or float64, a period below 2 on all
-      axes, or an image smaller than 4 periods.
+    ValueError: dtype other than float32 or float64, period below 2 on all axes,
+      or image smaller than 4 periods.
   """
   x, period, _ = images.read_grid(x, period)
   return _phase_means(x, period)
@@ -43,33 +44,36 @@ def grid_energy(
     x: jax.Array, period: int | Sequence[int], *,
     exclude: int | Sequence[int] = 1,
     parts: bool = False) -> jax.Array | dict[str, jax.Array]:
-  """The energy of the periodic pattern, the variance of the phase means.
+  """The energy of the periodic pattern: the variance of the phase means.
 
-  By Parseval, prod(size)^-2 times the sum of |DFT|^2 over the grid bins without
-  the mean.
+  By Parseval's theorem, it is prod(size)^-2 times the sum of |DFT|^2 over the
+  grid bins, without that of the mean.
 
   Args:
     x: [N, *size, C] images, cropped as in `phase_means`.
     period: as in `phase_means`.
-    exclude: a divisor of `period`, whose bins are left out: with period 4 and
-      exclude 2, the lines that have period 4 and not 2. 1 leaves out the mean.
-    parts: whether to give the parts of the energy of two-dimensional images.
+    exclude: divisor of `period` whose bins are excluded. With period 4 and
+      exclude 2, lines of period 4 count and those of period 2 do not. The
+      default, 1, excludes the mean.
+    parts: whether to split the energy of two-dimensional images into parts.
 
   Returns:
     [N, C] energies, in squared units of the image. With `parts`, a dict of
-    them, which add up to the whole: 'rows' that differ (the bins (k, 0)),
-    'columns' that differ (0, l), and 'diagonals' (k, l).
+    three energies with that sum: 'rows', for differences between rows (the bins
+    (k, 0)), 'columns', for differences between columns (0, l), and 'diagonals'
+    (k, l).
 
   Raises:
-    ValueError: as `phase_means`; an `exclude` that does not divide the period
-      or excludes all of it; `parts` of what has not two spatial axes.
+    ValueError: as in `phase_means`; `exclude` that does not divide the period
+      or equals it; `parts` of images without two spatial axes.
   """
   pattern = _global_pattern(x, period, exclude)
   if not parts:
     return _mean_square(pattern)
   if pattern.ndim != 4:
     raise ValueError(
-        f'parts are those of two spatial axes; got x of shape {jnp.shape(x)}.')
+        'parts=True needs images with two spatial axes; got x of shape '
+        f'{jnp.shape(x)}.')
   rows = pattern.mean(2, keepdims=True)
   columns = pattern.mean(1, keepdims=True)
   return {'rows': _mean_square(rows), 'columns': _mean_square(columns),
@@ -78,7 +82,7 @@ def grid_energy(
 
 def grid_amplitude(x: jax.Array, period: int | Sequence[int], *,
                    exclude: int | Sequence[int] = 1) -> jax.Array:
-  """The amplitude of the periodic pattern, the root of its `grid_energy`.
+  """The amplitude of the periodic pattern: the root of its `grid_energy`.
 
   Args:
     x: [N, *size, C] images, cropped as in `phase_means`.
@@ -86,11 +90,11 @@ def grid_amplitude(x: jax.Array, period: int | Sequence[int], *,
     exclude: as in `grid_energy`.
 
   Returns:
-    [N, C] root mean squares, in units of the image. Where there is no pattern
-    at all, the gradient is zero.
+    [N, C] root mean squares, in units of the image. The gradient is zero where
+    there is no pattern at all.
 
   Raises:
-    ValueError: as `grid_energy`.
+    ValueError: as in `grid_energy`.
   """
   return images.root(_energy(x, period, exclude))
 
@@ -100,29 +104,31 @@ def local_grid_energy(
     x: jax.Array, period: int | Sequence[int], *,
     exclude: int | Sequence[int] = 1,
     patch: int | Sequence[int] = 16) -> jax.Array:
-  """The energy of periodic patterns patch by patch, whether or not they cancel.
+  """The mean energy of periodic patterns in patches of an image.
 
-  A layer without a bias whose input has zero mean paints no line over the whole
-  image, while each of its parts is striped: stripes on dark cancel stripes on
-  bright. Patches overlap by half, or little more, and begin at phase 0. They
-  are weighted by a periodic Hann window, whose samples of each phase have the
-  same sum, so that a constant has no energy. Everything that repeats within a
-  patch counts: staircases of replicated pixels do, and a share of any noise.
+  Patterns of opposite sign in different parts of an image cancel in
+  `grid_energy`, but not here. For example, a layer without bias whose input has
+  zero mean has no line in the spectrum of the whole image, although every part
+  of the image may be striped.
+
+  Patches overlap by half or slightly more, and begin at phase 0. They are
+  weighted by a periodic Hann window. Its samples of each phase have the same
+  sum, so a constant has no energy. Everything that repeats within a patch
+  counts, including staircases of replicated pixels and some part of any noise.
 
   Args:
-    x: [N, *size, C] images. What is left over beyond the last whole patch of an
-      axis does not count.
+    x: [N, *size, C] images. Pixels after the last whole patch of an axis are
+      ignored.
     period: as in `phase_means`.
     exclude: as in `grid_energy`.
     patch: size of a patch in pixels, one int or one for each axis. It is
-      rounded down to a multiple of the period, and is at least 2 periods.
+      rounded down to a multiple of the period and is at least 2 periods.
 
   Returns:
-    [N, C] means over the patches of their energy, in squared units of the
-    image.
+    [N, C] mean energies of the patches, in squared units of the image.
 
   Raises:
-    ValueError: as `grid_energy`, or an image smaller than a patch.
+    ValueError: as in `grid_energy`, or image smaller than a patch.
   """
   x, period, exclude = images.read_grid(x, period, exclude)
   size = x.shape[1:-1]
@@ -148,23 +154,23 @@ def local_grid_energy(
 
 def grid_share(x: jax.Array, y: jax.Array, period: int | Sequence[int], *,
                exclude: int | Sequence[int] = 1) -> jax.Array:
-  """The part of an image's squared error that is a periodic pattern.
+  """The share of an image's squared error that is a periodic pattern.
 
-  Removing the pattern of x - y from x would raise its PSNR by exactly
+  Removing the pattern of x - y from x would raise the PSNR by exactly
   -10 log10(1 - share) dB.
 
   Args:
     x: [N, *size, C] images, cropped as in `phase_means`.
-    y: [N, *size, C] what they should be.
+    y: [N, *size, C] reference images.
     period: as in `phase_means`.
     exclude: as in `grid_energy`.
 
   Returns:
-    [N, C] `grid_energy` of x - y over its mean square on the same crop, in
-    [0, 1]; 0 where the two are equal.
+    [N, C] ratios, in [0, 1], of the `grid_energy` of x - y to its mean square
+    on the same crop; 0 where x equals y.
 
   Raises:
-    ValueError: as `grid_energy`, or x and y differ in shape or dtype.
+    ValueError: as in `grid_energy`, or x and y differ in shape or dtype.
   """
   x, y = images.read_pair(x, y)
   return _share(x - y, period, exclude)
@@ -172,19 +178,19 @@ def grid_share(x: jax.Array, y: jax.Array, period: int | Sequence[int], *,
 
 def excess_grid_energy(x: jax.Array, y: jax.Array, period: int | Sequence[int],
                        *, exclude: int | Sequence[int] = 1) -> jax.Array:
-  """How much more energy the pattern of an image has than its reference's.
+  """The difference in grid energy between an image and its reference.
 
   Args:
     x: [N, *size, C] images, cropped as in `phase_means`.
-    y: [N, *size, C] the references.
+    y: [N, *size, C] reference images.
     period: as in `phase_means`.
     exclude: as in `grid_energy`.
 
   Returns:
-    [N, C] `grid_energy` of x less that of y, in squared units of the image.
+    [N, C] `grid_energy` of x minus that of y, in squared units of the image.
 
   Raises:
-    ValueError: as `grid_energy`, or x and y differ in shape or dtype.
+    ValueError: as in `grid_energy`, or x and y differ in shape or dtype.
   """
   x, y = images.read_pair(x, y)
   return _energy(x, period, exclude) - _energy(y, period, exclude)
@@ -206,9 +212,9 @@ def _energy(x, period, exclude):
 
 
 def _global_pattern(x, period, exclude):
-  """[N, *period, C] the pattern of whole images."""
+  """[N, *period, C] patterns of whole images."""
   x, period, exclude = images.read_grid(x, period, exclude)
-  # Without its mean, an image keeps its float32 digits for the pattern.
+  # Subtracting the mean first leaves more float32 digits for the pattern.
   x -= x.mean(tuple(range(1, x.ndim - 1)), keepdims=True)
   return _pattern(_phase_means(x, period), period, exclude)
 
@@ -221,7 +227,7 @@ def _phase_means(x, period):
 
 
 def _pattern(means, period, exclude):
-  """Subtracts from phase means the part of them that has period `exclude`.
+  """Subtracts from phase means their part of period `exclude`.
 
   Each axis may hold the phases several times, once for each patch.
   """
@@ -234,10 +240,10 @@ def _pattern(means, period, exclude):
 
 
 def _split(x, axis, *lengths):
-  """[..., *lengths, ...] view of an axis, the axes on either side made one.
+  """Reshapes an axis to `lengths`, and merges the axes on either side.
 
-  Dimensions that stayed apart would be clearer, but XLA's fusions for CPUs
-  crash on sums of products of 7 and more of them (jaxlib 0.10.2).
+  Separate axes would be clearer, but XLA's CPU fusions crash on sums of
+  products of 7 or more axes (jaxlib 0.10.2).
   """
   before = math.prod(x.shape[:axis + 1]) // math.prod(lengths)
   return x.reshape(before, *lengths, math.prod(x.shape[axis + 1:]))

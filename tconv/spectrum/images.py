@@ -1,4 +1,4 @@
-"""How the measures read their images, and arithmetic that they share."""
+"""Reading of images, and arithmetic, for the measures of this package."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ Size = geometry.Size
 
 
 def read(name: str, x: jax.typing.ArrayLike) -> jax.Array:
-  """Reads [N, *size, C] images, of one to three spatial axes."""
+  """Reads [N, *size, C] images with one to three spatial axes."""
   x = arrays.read(name, x, (3, 4, 5), '[N, *size, C]')
   if x.dtype not in (jnp.float32, jnp.float64):
     raise ValueError(f'{name} must be float32 or float64; got {x.dtype}.')
@@ -22,7 +22,7 @@ def read(name: str, x: jax.typing.ArrayLike) -> jax.Array:
 
 def read_pair(x: jax.typing.ArrayLike,
               y: jax.typing.ArrayLike) -> tuple[jax.Array, jax.Array]:
-  """Reads images and their reference, which must be of one kind."""
+  """Reads images and their reference, of the same shape and dtype."""
   x, y = read('x', x), read('y', y)
   if (x.shape, x.dtype) != (y.shape, y.dtype):
     raise ValueError(
@@ -34,21 +34,21 @@ def read_pair(x: jax.typing.ArrayLike,
 def read_grid(
     x: jax.typing.ArrayLike, period: int | Sequence[int],
     exclude: int | Sequence[int] = 1) -> tuple[jax.Array, Size, Size]:
-  """Reads the arguments that all measures of the grid bins have.
+  """Reads the arguments of all measures that use the grid bins.
 
   Args:
     x: [N, *size, C] images.
-    period: of the pattern in pixels, one int or one for each axis.
-    exclude: a divisor of `period`, likewise.
+    period: period of the pattern in pixels, one int or one for each axis.
+    exclude: divisor of `period`, one int or one for each axis.
 
   Returns:
     The images, cropped at the end of each axis to a multiple of the period;
     period and exclude for each axis.
 
   Raises:
-    ValueError: a dtype that is not float32 or float64, a period below 2 on all
-      axes, an `exclude` that does not divide it or excludes all of it, or an
-      image smaller than 4 periods.
+    ValueError: dtype other than float32 or float64, period below 2 on all axes,
+      `exclude` that does not divide the period or equals it, or image smaller
+      than 4 periods.
   """
   x = read('x', x)
   arrays.check_batch('x', x, 'period', period)
@@ -74,11 +74,11 @@ def squarable(x: jax.Array, *axes: int) -> tuple[jax.Array, jax.Array]:
 
   Args:
     x: images.
-    *axes: the axes that share a scale.
+    *axes: axes that share a scale.
 
   Returns:
-    The images, of magnitude below 2 where they were larger; and what they were
-    divided by, with axes of length 1: a power of 2, which rounds nothing.
+    The images, scaled to magnitudes below 2 where they were larger; and the
+    divisor, with axes of length 1. It is a power of 2, so nothing is rounded.
   """
   largest = jnp.abs(jax.lax.stop_gradient(x)).max(
       axes, keepdims=True, initial=1)
@@ -87,7 +87,7 @@ def squarable(x: jax.Array, *axes: int) -> tuple[jax.Array, jax.Array]:
 
 
 def root(x: jax.Array) -> jax.Array:
-  """Square root, whose gradient at zero is zero instead of infinite."""
+  """Square root with gradient zero, instead of infinity, at zero."""
   zero = x == 0
   return jnp.where(zero, 0, jnp.sqrt(jnp.where(zero, 1, x)))
 

@@ -1,4 +1,4 @@
-"""The spectrum by radius: what an image has at each scale, in any direction."""
+"""The spectrum by radius: the power at each scale, averaged over directions."""
 
 import jax
 import jax.numpy as jnp
@@ -12,29 +12,30 @@ from tconv.spectrum import images
 def radial_spectrum(x: jax.Array) -> jax.Array:
   """The mean power at each radius of the spectrum, over all images.
 
-  The power is |DFT|^2 / prod(size), so that white noise of variance v has v at
-  every radius. There is no window; the corner of the spectrum, a checkerboard
-  of period 2, is kept.
+  The power is |DFT|^2 / prod(size), so white noise of variance v has the power
+  v at every radius. There is no window. The corner of the spectrum, where a
+  checkerboard of period 2 is, counts.
 
   Args:
     x: [N, *size, C] images, with one to three spatial axes of at least 4
       pixels.
 
   Returns:
-    [R, C] means. Ring r has the bins whose radius rounds to r, in cycles per
-    shortest side: the Nyquist frequency is at r = min(size) / 2, and the last
-    ring is that of the corner. Halves round up.
+    [R, C] means. Ring r has the bins whose radius, in cycles per shortest side,
+    rounds to r; halves round up. The Nyquist frequency is at r = min(size) / 2,
+    and the last ring contains the corner.
 
   Raises:
-    ValueError: a dtype that is not float32 or float64, or an axis below 4.
+    ValueError: dtype other than float32 or float64, or axis below 4 pixels.
   """
   return sharding.automatic(_radial_spectrum, (), _read(x))
 
 
 def log_spectral_distance(x: jax.Array, y: jax.Array) -> jax.Array:
-  """The distance of two radial spectra, in dB.
+  """The distance between two radial spectra, in dB.
 
-  The root mean square, over the rings, of 10 log10(A_x / A_y).
+  It is the root mean square over the rings of 10 log10(A_x / A_y), where A are
+  the radial spectra.
 
   Args:
     x: [N, *size, C] images, as in `radial_spectrum`.
@@ -42,30 +43,30 @@ def log_spectral_distance(x: jax.Array, y: jax.Array) -> jax.Array:
 
   Returns:
     [C] distances in dB; 0 for equal spectra. Power below the rounding of the
-    dtype counts as rounding, so that a zero image has a finite distance.
+    dtype is raised to it, so the distance of a zero image is finite.
 
   Raises:
-    ValueError: as `radial_spectrum`, or x and y differ in shape or dtype.
+    ValueError: as in `radial_spectrum`, or x and y differ in shape or dtype.
   """
   return images.root((_log_ratio(x, y)**2).mean(0))
 
 
 def high_frequency_bias(x: jax.Array, y: jax.Array) -> jax.Array:
-  """How much more power images have near the Nyquist frequency, in dB.
+  """The excess of power near the Nyquist frequency over a reference, in dB.
 
-  The mean of 10 log10(A_x / A_y) over the rings from 3/4 of the Nyquist
-  frequency to all of it.
+  It is the mean of 10 log10(A_x / A_y), where A are the radial spectra, over
+  the rings from 3/4 of the Nyquist frequency to the Nyquist frequency.
 
   Args:
     x: [N, *size, C] images, as in `radial_spectrum`.
     y: [N, *size, C] images to compare with, in any order.
 
   Returns:
-    [C] biases in dB, above 0 where x has more; finite as in
+    [C] biases in dB, positive where x has more power; finite as in
     `log_spectral_distance`.
 
   Raises:
-    ValueError: as `radial_spectrum`, or x and y differ in shape or dtype.
+    ValueError: as in `radial_spectrum`, or x and y differ in shape or dtype.
   """
   ratio = _log_ratio(x, y)
   nyquist = min(jnp.shape(x)[1:-1]) / 2
@@ -77,20 +78,20 @@ def high_frequency_bias(x: jax.Array, y: jax.Array) -> jax.Array:
 def legacy_radial_profile(x: jax.Array) -> jax.Array:
   """The profile that Durall et al. plot, for comparison with published curves.
 
-  It is that of their code and not of their text: the mean over each ring of
-  20 ln|DFT + 1e-8|, with rings around the middle of the array, half a bin off
-  the mean's place. Their code keeps the rings between two changes of the
-  integer radius, and so drops the first one and the last. The last has the
-  corner of the spectrum: a checkerboard of period 2 is not seen at all.
+  This function follows their code, which differs from their text. It computes
+  the mean of 20 ln|DFT + 1e-8| over each ring. The rings are centered on the
+  middle of the array, half a bin away from the zero frequency. The first and
+  the last ring are dropped. The last one contains the corner of the spectrum,
+  so the profile does not show a checkerboard of period 2.
 
   Args:
-    x: [N, H, W, C] images, of at least 4 pixels a side.
+    x: [N, H, W, C] images of at least 4 pixels a side.
 
   Returns:
     [N, R, C] profiles.
 
   Raises:
-    ValueError: a dtype that is not float32 or float64, or an axis below 4.
+    ValueError: dtype other than float32 or float64, or axis below 4 pixels.
 
   References:
     Durall, Keuper and Keuper, `Watch your Up-Convolution: CNN Based Generative
@@ -138,7 +139,7 @@ def _radial_spectrum(x):
 
 
 def _log_ratio(x, y):
-  """[R, C] ratios of two radial spectra, in dB."""
+  """[R, C] ratios of two radial spectra in dB."""
 
   def decibels(x):
     limits, axes = jnp.finfo(x.dtype), range(x.ndim - 1)

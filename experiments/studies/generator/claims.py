@@ -30,14 +30,9 @@ Stacks = Mapping[str, Sequence[str]]
 
 
 def table(results: Results, stacks: Stacks) -> Table:
-  """Tests each published claim.
+  """Tests each published claim that the run can test.
 
-  Args:
-    results: rows of the run.
-    stacks: stages of each stack, by its name.
-
-  Returns:
-    The claims that the run can test.
+  `stacks` are the stages of each stack, by its name.
   """
   resize = lambda stage: isinstance(
       upsamplers.REGISTRY[stage], upsamplers.Resized)

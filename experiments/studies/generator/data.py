@@ -41,23 +41,16 @@ class Data(NamedTuple):
 
 
 def is_known(name: str) -> bool:
-  """Tells whether there are such data.
-
-  Args:
-    name: one of `NAMES`.
-
-  Returns:
-    Whether `load` takes it.
-  """
+  """Tells whether `load` takes the name."""
   return name in ('digits', 'patches') or folder.path_of(name) is not None
 
 
 def load(name: str, size: int) -> Data:
-  """Reads images.
+  """Reads [N, size, size, colors] images in [-1, 1].
 
   Args:
     name: one of `NAMES`.
-    size: of the images in pixels; that of digits is 32.
+    size: size in pixels; that of digits is 32.
 
   Returns:
     Digits in luminance with their classes, others in color and without.

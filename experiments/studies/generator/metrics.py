@@ -58,39 +58,30 @@ def _generate(graph, state, latents, classes):
 
 def generate(generator: model.Generator, latents: jax.Array,
              classes: jax.Array | None) -> jax.Array:
-  """Makes images.
-
-  Args:
-    generator: to take them from.
-    latents: [N, latents] random values.
-    classes: of the images.
-
-  Returns:
-    [N, size, size, colors] images in [-1, 1].
-  """
+  """Makes [N, size, size, colors] images in [-1, 1] of [N, L] latents."""
   return _generate(*nnx.split(generator), latents, classes)
 
 
 def growth(generator: model.Generator, latents: jax.Array,
            classes: jax.Array | None) -> dict[str, float]:
-  """Measures how lines of period 2 grow with the means of their cause.
+  """Measures how lines of period 2 grow with the means that cause them.
 
-  All is measured before tanh, so that the last stage is linear; amplitudes are
-  measured without a border of 2 pixels, which see the padding.
+  Everything is measured before tanh, so that the last stage is linear.
+  Amplitudes are measured without a border of 2 pixels, which see the padding.
 
   Args:
-    generator: to look at.
+    generator: the generator.
     latents: [N, latents] random values.
-    classes: of the images.
+    classes: [N] classes, or None.
 
   Returns:
-    'amplitude_means_t' for t in `SCALED_MEANS`: the mean amplitude over images
-    and colors, if the channel means of the features before the last stage are
-    multiplied by t, and what differs from the means is kept;
-    'predicted_amplitude', what follows for t = 1 from phase gains and means
-    alone; 'color_correlation', over images and averaged over colors, of the
-    amplitude as it is with the distance of the mean color from grey; and
-    'painted_level_db', the grid level as it is.
+    'amplitude_means_t' for each t of `SCALED_MEANS`: the mean amplitude over
+    images and colors when the channel means of the features before the last
+    stage are multiplied by t, and all else is kept; 'predicted_amplitude',
+    predicted for t = 1 from phase gains and means alone; 'color_correlation',
+    the correlation over images, averaged over colors, of the amplitude with the
+    distance of the mean color from grey; and 'painted_level_db', the grid level
+    for t = 1.
   """
   return _floats(_growth(*nnx.split(generator), latents, classes))
 
@@ -127,20 +118,20 @@ def _correlation(x, y):
 def input_gradients(discriminator: model.Discriminator,
                     images: jax.typing.ArrayLike,
                     classes: jax.typing.ArrayLike | None) -> dict[str, float]:
-  """Measures the grid of what each pixel changes in a discriminator's output.
+  """Measures the grid of a discriminator's gradient by the pixels.
 
   Args:
-    discriminator: which uses the running averages of batch norm, so that it
-      judges images one by one.
-    images: [N, size, size, colors].
-    classes: of the images.
+    discriminator: discriminator that uses the running averages of batch norm,
+      so that it judges images one by one.
+    images: [N, size, size, colors] images.
+    classes: [N] classes, or None.
 
   Returns:
-    Means over images and colors, at period 2: 'gradient_level_db', how far
-    lines stand out of the gradient's spectrum; 'gradient_share', the part of
-    its power that is in them; and 'gradient_size_level_db', how far they stand
-    out of the spectrum of its absolute value, as they do where some pixels
-    count more than others.
+    Means over images and colors, at period 2: 'gradient_level_db', the level of
+    lines in the gradient's spectrum; 'gradient_share', the share of its power
+    that is in them; and 'gradient_size_level_db', the level of lines in the
+    spectrum of its absolute value, which is high where some pixels count more
+    than others.
   """
   return _floats(_gradients(*nnx.split(discriminator), images, classes))
 
@@ -185,10 +176,10 @@ def _look(graph, state, images):
 
 
 def frechet_distance(x: jax.typing.ArrayLike, y: jax.typing.ArrayLike) -> float:
-  """The distance between two normal distributions, fitted to samples.
+  """Computes the distance between normal distributions fitted to samples.
 
-  |mean_x - mean_y|^2 + trace(cov_x + cov_y - 2 (cov_x cov_y)^(1/2)), in double
-  precision. It is biased upwards, the more so the fewer samples there are.
+  It is |mean_x - mean_y|^2 + trace(cov_x + cov_y - 2 (cov_x cov_y)^(1/2)), in
+  double precision. It is biased upwards, the more so the fewer the samples.
 
   Args:
     x: [N, F] samples.

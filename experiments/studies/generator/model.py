@@ -30,14 +30,7 @@ _STRIDED = re.compile(r'strided k([1-9]\d*)')
 
 
 def stack_name(stages: Sequence[str]) -> str:
-  """Names a stack of stages, for example '2 x transposed k4, nearest+conv'.
-
-  Args:
-    stages: names of its layers.
-
-  Returns:
-    The name.
-  """
+  """Names a stack of stages: '2 x transposed k4, nearest+conv'."""
   runs = [(name, len(list(run))) for name, run in itertools.groupby(stages)]
   return ', '.join(name if number == 1 else f'{number} x {name}'
                    for name, number in runs)
@@ -112,14 +105,7 @@ class Generator(nnx.Module):
 
 
 def is_downsampler(name: Any) -> bool:
-  """Tells whether a discriminator can be made of such layers.
-
-  Args:
-    name: name of a layer.
-
-  Returns:
-    Whether it is one of `DOWNSAMPLERS`.
-  """
+  """Tells whether it is one of `DOWNSAMPLERS`."""
   match = _STRIDED.fullmatch(str(name))
   return name == POOLED or (
       match is not None and int(match[1]) <= upsamplers.LARGEST_KERNEL)

@@ -1,4 +1,8 @@
-"""The tables of the generator study."""
+"""The tables of the generator study.
+
+Every function takes the rows of a run. Cells are means over seeds, with the
+least and the largest in brackets if there are several.
+"""
 
 import numpy as np
 
@@ -28,33 +32,17 @@ _RANGES = 'Means over seeds, with the least and the largest in brackets'
 
 
 def names(results: Results, part: str, stage: str) -> list[str]:
-  """Lists the names of a part at a stage.
+  """Names of a part at a stage, in order of appearance.
 
-  Args:
-    results: rows of the run.
-    part: 'generator', 'discriminator' or 'real images'.
-    stage: 'untrained', 'trained' or 'real'.
-
-  Returns:
-    The names, in order of appearance.
+  Parts are 'generator', 'discriminator' and 'real images'; stages are
+  'untrained', 'trained' and 'real'.
   """
   return results.where(part=part, stage=stage).distinct('name')
 
 
 def mean(results: Results, part: str, name: str, stage: str,
          metric: str) -> float:
-  """Averages a metric over seeds.
-
-  Args:
-    results: rows of the run.
-    part: part of the row.
-    name: name of the row.
-    stage: stage of the row.
-    metric: name of the metric.
-
-  Returns:
-    The mean.
-  """
+  """Mean of a metric over seeds."""
   return float(results.values(
       metric, part=part, name=name, stage=stage).mean())
 
@@ -70,14 +58,7 @@ def _cell(values: np.ndarray, decimals: int) -> str | None:
 
 
 def headline(results: Results) -> Table:
-  """Compares trained generators with real images; also printed.
-
-  Args:
-    results: rows of the run.
-
-  Returns:
-    The table.
-  """
+  """Trained generators beside real images; this table is also printed."""
   levels = {name: column for name, column in _GRIDS.items() if 'level' in name}
   return _table(
       'Trained generators beside real images. Fréchet distances are to the '
@@ -86,15 +67,7 @@ def headline(results: Results) -> Table:
 
 
 def grids(results: Results, stage: str) -> Table:
-  """Grid levels and amplitudes.
-
-  Args:
-    results: rows of the run.
-    stage: 'untrained' or 'trained'.
-
-  Returns:
-    The table, with real images beside trained generators.
-  """
+  """Grid levels and amplitudes of a stage; real images if it is trained."""
   return _table(
       f'Generators {stage}. Amplitudes are in 8-bit levels. {_RANGES}.',
       'stack', _GRIDS, results,
@@ -102,15 +75,7 @@ def grids(results: Results, stage: str) -> Table:
 
 
 def growth(results: Results, stage: str) -> Table:
-  """How the grid follows the means of what the last stage enlarges.
-
-  Args:
-    results: rows of the run.
-    stage: 'untrained' or 'trained'.
-
-  Returns:
-    The table.
-  """
+  """How the grid follows the means of the last stage's input."""
   return _table(
       f'Networks {stage}, before tanh: amplitude at period 2 in 8-bit levels, '
       'if the channel means of what the last stage enlarges are multiplied and '
@@ -121,14 +86,7 @@ def growth(results: Results, stage: str) -> Table:
 
 
 def gradients(results: Results) -> Table:
-  """The grids of what a discriminator sends back.
-
-  Args:
-    results: rows of the run.
-
-  Returns:
-    The table.
-  """
+  """Grids in the input gradients of discriminators."""
   return _table(
       'Gradient of the discriminator\'s output by the pixels of real images, '
       f'at period 2. {_RANGES}. A trained one is named after the stack that it '

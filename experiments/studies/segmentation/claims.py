@@ -15,15 +15,10 @@ _BASELINE = model.DECODERS[-1]
 
 
 def table(results: Results) -> Table:
-  """Tests each claim.
+  """Tests each claim on the rows of a run.
 
-  Args:
-    results: rows of the run.
-
-  Returns:
-    The claims that the run can test. A claim about a difference holds if the
-    whole interval is above 0, and does not if it is below; otherwise, the run
-    cannot tell.
+  A claim about a difference holds if the whole interval is above 0, and does
+  not if it is below 0; otherwise, the run cannot tell.
   """
   return results_lib.claims_table(
       'Expectations, tested on this run: differences of the mean intersection '

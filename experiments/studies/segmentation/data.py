@@ -28,28 +28,15 @@ class Data(NamedTuple):
 
 
 def is_known(name: str) -> bool:
-  """Tells whether there are such data.
-
-  Args:
-    name: one of `NAMES`.
-
-  Returns:
-    Whether `load` takes it.
-  """
+  """Tells whether `load` takes the name."""
   return name == 'textures' or folder.path_of(name) is not None
 
 
 def load(config: ml_collections.ConfigDict) -> Data:
-  """Makes or reads the images.
-
-  Args:
-    config: of the study.
-
-  Returns:
-    Images to learn from, and others.
+  """Makes or reads the images that the config asks for.
 
   Raises:
-    RunError: the folder has too few.
+    RunError: the folder has too few images.
   """
   if config.data == 'textures':
     return Data(

@@ -45,12 +45,12 @@ class Seen(NamedTuple):
 
 def counts(masks: np.ndarray, truth: np.ndarray,
            classes: int) -> tuple[np.ndarray, np.ndarray]:
-  """Counts pixels, class by class.
+  """Counts pixels of each class.
 
   Args:
     masks: [N, H, W] classes.
     truth: [N, H, W] classes.
-    classes: their number.
+    classes: number of classes.
 
   Returns:
     [N, classes] numbers of pixels that have the class in both, and in either.
@@ -60,10 +60,10 @@ def counts(masks: np.ndarray, truth: np.ndarray,
 
 
 def mean_iou(both: np.ndarray, either: np.ndarray) -> np.ndarray:
-  """The mean over classes of intersection over union.
+  """Averages intersection over union over classes.
 
   Args:
-    both: [..., classes] numbers, as `counts` gives them, or sums of them.
+    both: [..., classes] numbers from `counts`, or sums of them.
     either: [..., classes] numbers.
 
   Returns:
@@ -73,34 +73,30 @@ def mean_iou(both: np.ndarray, either: np.ndarray) -> np.ndarray:
 
 
 def tolerance(size: int) -> int:
-  """How far a boundary may be off: .0075 of the diagonal, rounded up.
+  """Tolerance of a boundary in a square image of `size` pixels a side.
 
-  Args:
-    size: of the square image in pixels.
-
-  Returns:
-    Pixels.
+  It is .0075 of the diagonal, rounded up, in pixels.
   """
   return math.ceil(_TOLERANCE * math.hypot(size, size))
 
 
 def boundary_f(masks: np.ndarray, truth: np.ndarray,
                classes: int) -> np.ndarray:
-  """The boundary F-score of each image, a mean over classes.
+  """Computes the boundary F-score of each image, a mean over classes.
 
-  The boundary of a class are its pixels that have one of another class above,
-  below, left or right of them. Precision is the part of the boundary in the
-  mask that has one in the truth within `tolerance`, recall the reverse; F is
-  their harmonic mean.
+  The boundary of a class consists of its pixels with a pixel of another class
+  above, below, left or right. Precision is the share of the mask's boundary
+  that is within `tolerance` of the truth's, recall the reverse; F is their
+  harmonic mean.
 
   Args:
     masks: [N, H, W] classes.
     truth: [N, H, W] classes.
-    classes: their number.
+    classes: number of classes.
 
   Returns:
-    [N] scores in [0, 1], without classes that have a boundary in neither; 1 if
-    none has.
+    [N] scores in [0, 1], without classes that have no boundary in either; 1 if
+    no class has.
   """
   reach = tolerance(truth.shape[-1])
   disc = np.hypot(*np.indices((2 * reach + 1,) * 2) - reach) <= reach
@@ -127,10 +123,10 @@ def _boundaries(regions: np.ndarray) -> np.ndarray:
 
 
 def grid_levels(images: np.ndarray, head: int) -> dict[str, np.ndarray]:
-  """How far the patterns of a decoder stand out, without `BORDER`.
+  """Measures the patterns of a decoder, without `BORDER`.
 
   Args:
-    images: [N, H, W, classes] logits, or masks with a 1 for each class.
+    images: [N, H, W, classes] logits, or one-hot masks.
     head: one of `model.HEADS`.
 
   Returns:
@@ -154,16 +150,7 @@ def _logits(graph, head, state, images):
 
 
 def see(network: model.Segmenter, head: int, images: np.ndarray) -> Seen:
-  """Applies a network.
-
-  Args:
-    network: in evaluation mode.
-    head: of the network.
-    images: [N, H, W, C] array.
-
-  Returns:
-    What it makes of them.
-  """
+  """Applies a network in evaluation mode to [N, H, W, C] images."""
   graph, state = nnx.split(network)
   logits, resized = map(np.asarray, _logits(
       graph, head, state, jnp.asarray(images)))
@@ -173,18 +160,19 @@ def see(network: model.Segmenter, head: int, images: np.ndarray) -> Seen:
 
 def examine(network: model.Segmenter, head: int, data: dict[str, np.ndarray],
             classes: int) -> tuple[list[dict[str, Any]], Seen]:
-  """Measures a network.
+  """Measures a network in evaluation mode.
 
   Args:
-    network: in evaluation mode.
-    head: of the network.
+    network: the network.
+    head: head of the network.
     data: 'image', [N, H, W, C], and 'mask', [N, H, W].
-    classes: their number.
+    classes: number of classes.
 
   Returns:
-    A row of numbers for each image, and what was seen. The same in all rows:
-    'pooled_iou', of all pixels together; and 'phase_nonuniformity', of the
-    decoder. 'resized_iou' is 'iou' with the coarse scores resized.
+    A row of metrics for each image, and what the network made of the images.
+    'pooled_iou', of all pixels together, and 'phase_nonuniformity', of the
+    decoder, are the same in all rows. 'resized_iou' is 'iou' with the coarse
+    scores resized.
   """
   truth, seen = data['mask'], see(network, head, data['image'])
   both, either = counts(seen.masks, truth, classes)

@@ -171,15 +171,7 @@ def training_step(network: Segmenter, decoder: str,
 
 
 def restored(network: Segmenter, state: Any) -> Segmenter:
-  """Puts the state after training into a network.
-
-  Args:
-    network: network before training; not changed.
-    state: last state of its training.
-
-  Returns:
-    The trained network.
-  """
+  """Copies a network and gives the copy the state after training."""
   params, stats, _ = state
   return nnx.merge(_split(network)[0], *params, stats)
 

@@ -17,14 +17,7 @@ _COLUMNS = {  # Headings and decimals.
 
 
 def headline(results: Results) -> Table:
-  """Summarizes the results; this table is also printed.
-
-  Args:
-    results: rows of the run.
-
-  Returns:
-    Means over seeds and images, after training.
-  """
+  """The most important metrics, after training; also printed."""
   names = ('pooled_iou', 'iou', 'boundary_f', 'grid_level_db',
            'grid_level_2_db')
   return Table(
@@ -37,15 +30,7 @@ def headline(results: Results) -> Table:
 
 
 def every_metric(results: Results, stage: str) -> Table:
-  """Shows all metrics with their intervals.
-
-  Args:
-    results: rows of the run.
-    stage: 'untrained' or 'trained'.
-
-  Returns:
-    The table.
-  """
+  """All metrics with their intervals, of a stage of training."""
   return Table(
       f'Every metric, {stage}, with 95 % bootstrap intervals over seeds and '
       'images.',

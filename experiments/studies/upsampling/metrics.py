@@ -38,12 +38,12 @@ class Picture(NamedTuple):
 
 def measure(image: jax.typing.ArrayLike, truth: jax.typing.ArrayLike,
             scale: int) -> dict[str, float]:
-  """Measures an enlarged image.
+  """Measures an enlarged image, without a border of `scale` pixels.
 
   Args:
     image: [H, W, 1] luminance.
     truth: [H, W, 1] luminance in [0, 1].
-    scale: factor of the enlargement; a border of `scale` pixels is left out.
+    scale: factor of the enlargement.
 
   Returns:
     The metrics of `experiments.artifacts`; 'ssim', the structural similarity;
@@ -75,7 +75,7 @@ def examine(upsampler: upsamplers.Upsampler, network: model.Network,
     upsampler: upsampler of the network.
     network: the network.
     scale: factor.
-    pairs: the test images and their shrunken versions, by name.
+    pairs: test images and their shrunken versions, by name.
 
   Returns:
     A row of metrics for each image, and the enlarged images by name.
@@ -100,15 +100,7 @@ def examine(upsampler: upsamplers.Upsampler, network: model.Network,
 
 
 def milliseconds(network: model.Network, low: np.ndarray) -> float:
-  """Times a network.
-
-  Args:
-    network: the network.
-    low: [h, w, 1] image to enlarge.
-
-  Returns:
-    Median time of a few calls after the first one, in milliseconds.
-  """
+  """Median time to enlarge a [h, w, 1] image, in milliseconds."""
   arguments = *nnx.split(network), jnp.asarray(low[None])
   _enlarge(*arguments).block_until_ready()
   times = []

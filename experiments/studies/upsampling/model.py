@@ -68,7 +68,7 @@ def training_step(network: Network, upsampler: upsamplers.Upsampler,
 
   Args:
     network: network before training; not changed.
-    upsampler: entry of the registry.
+    upsampler: upsampler of the network.
     scale: factor.
     config: config of the study.
 
@@ -101,14 +101,10 @@ def training_step(network: Network, upsampler: upsamplers.Upsampler,
 
 
 def equalized(network: Network, scale: int) -> Network:
-  """Writes the kernel with equal phases into the parameters of a network.
+  """Copies a network and writes equal phases into the kernel of the copy.
 
-  Args:
-    network: network with a transposed convolution; not changed.
-    scale: factor.
-
-  Returns:
-    A copy whose kernel has equal phases and is no longer equalized at a call.
+  The network has a transposed convolution. The kernel of the copy is no longer
+  equalized at each call.
   """
   network = nnx.clone(network)
   layer = network.upsampling
@@ -119,16 +115,7 @@ def equalized(network: Network, scale: int) -> Network:
 
 def multiply_adds(upsampler: upsamplers.Upsampler, network: Network,
                   scale: int) -> float:
-  """Counts the multiply-adds for an output pixel, away from the border.
-
-  Args:
-    upsampler: entry of the registry.
-    network: a network with it.
-    scale: factor.
-
-  Returns:
-    Their mean number.
-  """
+  """Mean number of multiply-adds for a pixel away from the border."""
   trunk = sum(layer.kernel[...].size for layer in network.trunk) / scale**2
   kernel = (network.upsampling.kernel[...].shape if upsampler.is_learned
             else ())
@@ -136,13 +123,6 @@ def multiply_adds(upsampler: upsamplers.Upsampler, network: Network,
 
 
 def num_parameters(network: Network) -> int:
-  """Counts the elements of all kernels and biases.
-
-  Args:
-    network: the network.
-
-  Returns:
-    Their number.
-  """
+  """Number of elements of all kernels and biases."""
   return sum(math.prod(leaf.shape)
              for leaf in jax.tree.leaves(nnx.state(network, nnx.Param)))

@@ -1,4 +1,8 @@
-"""The tables of the upsampling study."""
+"""The tables of the upsampling study.
+
+Every function takes the rows of one scale, after training unless it says
+otherwise. Values are means over seeds and images.
+"""
 
 from collections.abc import Mapping
 
@@ -33,27 +37,14 @@ _COLUMNS = {  # Of the table of all measures: headings and decimals.
 
 
 def names(results: Results) -> list[str]:
-  """Lists the upsamplers of the results.
-
-  Args:
-    results: rows of one scale.
-
-  Returns:
-    Their names.
-  """
+  """Names of the upsamplers, in order of appearance."""
   return results.distinct('upsampler')
 
 
 def values(results: Results, name: str, metric: str) -> np.ndarray:
-  """Collects a metric of an upsampler or of the ground truth.
+  """[seeds, images] values of an upsampler, or of the ground truth (`TRUTH`).
 
-  Args:
-    results: rows of one scale.
-    name: name of an upsampler, or `TRUTH`.
-    metric: name of the metric.
-
-  Returns:
-    [seeds, images] values; empty where the truth has no such metric.
+  The result is empty where the truth has no such metric.
   """
   if name == TRUTH:  # Its metrics are the same in all rows.
     name, metric = names(results)[0], f'truth_{metric}'
@@ -73,14 +64,7 @@ def _interval(results: Results, name: str, metric: str, decimals: int
 
 
 def headline(results: Results) -> Table:
-  """Summarizes the results; this table is also printed.
-
-  Args:
-    results: rows of one scale, after training.
-
-  Returns:
-    Means over images and seeds.
-  """
+  """The most important metrics; this table is also printed."""
   columns = ('psnr_db', 'ssim', 'grid_level_db', 'grid_amplitude')
   return Table(
       f'Enlarged by {results.distinct("scale")[0]}: means over '
@@ -91,13 +75,9 @@ def headline(results: Results) -> Table:
 
 
 def cures(results: Results) -> Table:
-  """Compares each cure with the same upsampler without it.
+  """Differences between each cure and the same upsampler without it.
 
-  Args:
-    results: rows of one scale, after training.
-
-  Returns:
-    Differences with their intervals, of the same seed and image.
+  Differences are taken of the same seed and image.
   """
   rows = []
   for name in names(results):
@@ -117,14 +97,9 @@ def cures(results: Results) -> Table:
 
 
 def costs(results: Results, timings: Mapping[str, float]) -> Table:
-  """Shows intervals, the certainty of the grid, and what an upsampler costs.
+  """Intervals, the certainty of the grid, and what an upsampler costs.
 
-  Args:
-    results: rows of one scale, after training.
-    timings: milliseconds for the image of the figure, by upsampler.
-
-  Returns:
-    The table.
+  `timings` are milliseconds for the image of the figure, by upsampler.
   """
   rows = []
   for name in (TRUTH, *names(results)):
@@ -143,14 +118,7 @@ def costs(results: Results, timings: Mapping[str, float]) -> Table:
 
 
 def by_image(results: Results) -> Table:
-  """Shows PSNR and grid level of each image, beside those of the truth.
-
-  Args:
-    results: rows of one scale, after training.
-
-  Returns:
-    Means over seeds.
-  """
+  """PSNR and grid level of each image, means over seeds."""
   def cells(name):
     for i in range(len(photographs.TEST)):
       for metric, decimals in (('psnr_db', 2), ('grid_level_db', 1)):
@@ -165,15 +133,7 @@ def by_image(results: Results) -> Table:
 
 
 def every_metric(results: Results, caption: str) -> Table:
-  """Shows all metrics.
-
-  Args:
-    results: rows of one scale and stage.
-    caption: caption of the table.
-
-  Returns:
-    Means over images and seeds.
-  """
+  """All metrics, of any stage of training."""
   return Table(
       caption, ('upsampler', *(heading for heading, _ in _COLUMNS.values())),
       [(name, *(_mean(results, name, metric, decimals)

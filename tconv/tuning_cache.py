@@ -1,14 +1,15 @@
-"""Which form was measured to be the fastest, kept between runs.
+"""The cache of `tconv.tune`: the fastest form of each contraction.
 
-`tconv.tune` writes what it measured, a JSON file for each contraction:
+A *contraction* is an operation with its shapes, dtypes and geometry. A
+*recording* says which form computed it fastest. Each is kept as a JSON file:
 
     $XDG_CACHE_HOME/tconv/<device>-jaxlib-<version>/<operation>-<hash>.json
 
-where $XDG_CACHE_HOME is ~/.cache if it is not set, on every system. Whenever
-'auto' is lowered, a file that fits decides. A file appears as a whole or not at
-all and holds one contraction, so any number of processes may write at once. One
-that cannot be understood is ignored, with a warning. To forget what was
-measured, delete the folder.
+If $XDG_CACHE_HOME is not set, it is ~/.cache, on every system. When a
+contraction with method 'auto' is lowered, its recording decides the form. Files
+are written atomically and hold one contraction each, so any number of processes
+may write at once. A file that cannot be parsed is ignored with a warning. To
+clear the cache, delete the folder.
 """
 
 from collections.abc import Mapping
@@ -37,14 +38,14 @@ from tconv.geometry import Size
 
 @dataclasses.dataclass(frozen=True)
 class Contraction:
-  """All that a form's time depends on.
+  """An operation with everything that its time depends on.
 
   Attributes:
     operation: 'conv', 'conv_transpose' or 'conv_kernel_grad'.
-    shapes: those of the two operands, as in `trilinear.contract`.
-    dtypes: those of the two operands.
+    shapes: shapes of the two operands, as in `trilinear.contract`.
+    dtypes: dtypes of the two operands.
     geometry: sizes that relate the arrays.
-    precision: a hashable `jax.lax.PrecisionLike`.
+    precision: hashable `jax.lax.PrecisionLike`.
     result_dtype: dtype of the result.
   """
 
@@ -57,13 +58,13 @@ class Contraction:
 
   @classmethod
   def of_equation(cls, eqn: Any) -> Self:
-    """The contraction of an equation of `trilinear.PRIMITIVES`.
+    """Reads the contraction of an equation.
 
     Args:
-      eqn: equation of a program.
+      eqn: equation of one of `trilinear.PRIMITIVES` in a program.
 
     Returns:
-      What it computes.
+      The contraction.
     """
     lhs, rhs = (operand.aval for operand in eqn.invars)
     return cls(
@@ -73,19 +74,19 @@ class Contraction:
 
   @property
   def key(self) -> dict[str, str]:
-    """The same to be written down."""
+    """The attributes as strings, for the file."""
     return {field.name: str(getattr(self, field.name))
             for field in dataclasses.fields(self)}
 
 
 @dataclasses.dataclass(frozen=True)
 class Recording:
-  """What was measured of a contraction, and which form was chosen.
+  """The measured times of a contraction, and the form that was chosen.
 
   Attributes:
-    contraction: what was computed.
-    form: the chosen form, a key of `dispatch.FORMS`.
-    rule: the form that `dispatch.choose` gave.
+    contraction: contraction that was measured.
+    form: chosen form, a key of `dispatch.FORMS`.
+    rule: form that `dispatch.choose` gives.
     milliseconds: median time of each form.
   """
 
@@ -96,7 +97,7 @@ class Recording:
 
   @property
   def file(self) -> pathlib.Path:
-    """Where it is kept."""
+    """The file that holds the recording."""
     return _file(self.contraction)
 
   def __str__(self) -> str:
@@ -111,16 +112,16 @@ class Recording:
 
 
 def form(contraction: Contraction, platform: str) -> str | None:
-  """The recorded form of a contraction, if there is one to go by.
+  """The recorded form of a contraction, if one applies.
 
-  Recordings are of this process's own device. So they do not count in a program
-  for another platform, nor in one of several processes: all of them must
-  compile the same program, and their caches may differ. Programs of symbolic
-  sizes follow the rule, too.
+  Recordings are of the device of this process, so they do not apply to programs
+  for another platform. They do not apply to programs of several processes
+  either: all processes must compile the same program, but their caches may
+  differ. Programs with symbolic sizes follow the rule, too.
 
   Args:
-    contraction: what is to be computed.
-    platform: what is lowered for, one of `dispatch.PLATFORMS`.
+    contraction: contraction to compute.
+    platform: platform for which it is lowered, one of `dispatch.PLATFORMS`.
 
   Returns:
     A key of `dispatch.FORMS`, or None.
@@ -138,10 +139,10 @@ def read(contraction: Contraction) -> Recording | None:
   """Finds the recording of a contraction on this device.
 
   Args:
-    contraction: what is to be computed.
+    contraction: contraction to compute.
 
   Returns:
-    The recording, or None if there is none that can be read and understood.
+    The recording, or None if there is none or it cannot be read.
   """
   file = _file(contraction)
   try:
@@ -149,23 +150,23 @@ def read(contraction: Contraction) -> Recording | None:
   except FileNotFoundError:
     return None
   except OSError as error:
-    _warn_once(f'The recordings of tconv.tune in {file.parent} are ignored, as '
+    _warn_once(f'The recordings of tconv.tune in {file.parent} are ignored: '
                f'they cannot be read ({error.strerror}). Make them readable, '
                'or set XDG_CACHE_HOME to another folder.')
     return None
   try:
     return _parsed(text, contraction)
-  except Exception as error:  # Whatever a foreign file may lead to.
-    _warn_once(f'{file} is ignored, as it is not a recording of tconv.tune for '
+  except Exception as error:  # A foreign file may raise anything.
+    _warn_once(f'{file} is ignored: it is not a recording of tconv.tune for '
                f'its contraction ({error!r}). Delete it, or tune again.')
     return None
 
 
 def write(recording: Recording) -> None:
-  """Keeps a recording, in place of an older one; warns where it cannot.
+  """Writes a recording, replacing an older one; warns if it cannot be written.
 
   Args:
-    recording: what is to be kept.
+    recording: recording to write.
   """
   file = recording.file
   content = {
@@ -178,9 +179,9 @@ def write(recording: Recording) -> None:
       whole.write_text(json.dumps(content, indent=2))
       os.replace(whole, file)  # Readers see the old file or the new one.
   except OSError as error:
-    _warn_once(f'What tconv.tune measured is not kept, as {file.parent} cannot '
-               f'be written ({error.strerror}). Make it writable, or set '
-               'XDG_CACHE_HOME to another folder.')
+    _warn_once(f'The recordings of tconv.tune are not kept: {file.parent} '
+               f'cannot be written ({error.strerror}). Make it writable, or '
+               'set XDG_CACHE_HOME to another folder.')
 
 
 def _parsed(text: bytes, contraction: Contraction) -> Recording:
@@ -196,7 +197,7 @@ def _parsed(text: bytes, contraction: Contraction) -> Recording:
 
 
 def _file(contraction: Contraction) -> pathlib.Path:
-  # Read each time: it may be set after this module was imported.
+  # Read at each call: it may be set after this module is imported.
   cache = os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache')
   digest = hashlib.sha256(
       json.dumps(contraction.key).encode()).hexdigest()
@@ -207,7 +208,7 @@ def _file(contraction: Contraction) -> pathlib.Path:
 
 @functools.cache
 def _device() -> str:
-  """What the times depend on; to JAX, any processor is just a 'cpu'."""
+  """The name of the device; JAX calls every processor just 'cpu'."""
   device = jax.local_devices()[0]
   parts = [device.device_kind]
   if device.platform == 'cpu':
@@ -216,7 +217,7 @@ def _device() -> str:
 
 
 def processor() -> str:
-  """Gives the name of the processor, where Linux tells it."""
+  """The name of the processor, if Linux provides it."""
   try:
     lines = pathlib.Path('/proc/cpuinfo').read_text()
   except OSError:
@@ -226,7 +227,7 @@ def processor() -> str:
 
 
 def cores() -> int:
-  """Counts the cores that this process may use, where the system tells."""
+  """The number of cores that this process may use, if the system tells."""
   if hasattr(os, 'sched_getaffinity'):
     return len(os.sched_getaffinity(0))
   return os.cpu_count() or 1

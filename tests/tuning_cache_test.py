@@ -20,19 +20,19 @@ import numpy as np
 import tconv
 from tconv import dispatch
 from tconv import geometry as geometry_lib
-from tconv import recordings
+from tconv import tuning_cache
 from tests.references import integers
 
 Y, W = integers(0, (2, 3, 4, 5)), integers(1, (4, 4, 2, 5))
 FLOAT32 = np.dtype('float32')
-CONTRACTION = recordings.Contraction(
+CONTRACTION = tuning_cache.Contraction(
     'conv_transpose', (Y.shape, W.shape), (FLOAT32, FLOAT32),
     geometry_lib.conv_transpose_geometry(
         (3, 4), (4, 4), (2, 2), 'SAME', (1, 1)), None, FLOAT32)
 
 
 def recording(form='polyphase', contraction=CONTRACTION):
-  return recordings.Recording(
+  return tuning_cache.Recording(
       contraction, form, 'overlap_add', {'overlap_add': 2., 'polyphase': 1.5})
 
 
@@ -53,14 +53,14 @@ class RecordingsTest(parameterized.TestCase):
     self.cache = self.enter_context(tempfile.TemporaryDirectory())
     self.enter_context(
         mock.patch.dict(os.environ, {'XDG_CACHE_HOME': self.cache}))
-    recordings._warn_once.cache_clear()
+    tuning_cache._warn_once.cache_clear()
 
   def assert_the_rule_decides(self, message, file):
     """One warning that names the file, however often it is met."""
     with self.assertWarnsRegex(UserWarning, message) as caught:
       self.assertEqual(program(), program('overlap_add'))
     self.assertIn(str(file), str(caught.warning))
-    self.assertIsNone(recordings.read(CONTRACTION))
+    self.assertIsNone(tuning_cache.read(CONTRACTION))
 
 
 class ChoiceTest(RecordingsTest):
@@ -74,7 +74,7 @@ class ChoiceTest(RecordingsTest):
   def test_the_recorded_form_is_the_one_that_runs(self, form):
     expected = upsample()(Y, W)
     self.assertEqual(program(), program('overlap_add'))
-    recordings.write(recording(form))
+    tuning_cache.write(recording(form))
     self.assertEqual(program(), program(form))
     # Small integers: every form's sums are exact.
     np.testing.assert_array_equal(upsample()(Y, W), expected)
@@ -88,7 +88,7 @@ class ChoiceTest(RecordingsTest):
     x = (2, 6, 8, 2)
     for operation, shapes in (
         ('conv', (x, W.shape)), ('conv_kernel_grad', (x, Y.shape))):
-      recordings.write(recording('vjp', dataclasses.replace(
+      tuning_cache.write(recording('vjp', dataclasses.replace(
           CONTRACTION, operation=operation, shapes=shapes)))
       counts.append(convolutions())
     self.assertEqual(counts[0], 0)
@@ -98,7 +98,7 @@ class ChoiceTest(RecordingsTest):
   @parameterized.parameters(
       dict(precision='highest'), dict(preferred_element_type='float64'))
   def test_options_count(self, **options):
-    recordings.write(recording())
+    tuning_cache.write(recording())
     with jax.enable_x64(True):
       text, expected = (
           jax.jit(functools.partial(
@@ -107,7 +107,7 @@ class ChoiceTest(RecordingsTest):
     self.assertEqual(text, expected)
 
   def test_a_symbolic_batch_has_no_recording(self):
-    recordings.write(recording())
+    tuning_cache.write(recording())
     y = jax.ShapeDtypeStruct(export.symbolic_shape('b, 3, 4, 5'), FLOAT32)
     exported = export.export(upsample())(y, W)
     self.assertIn('dot_general', exported.mlir_module())
@@ -116,22 +116,22 @@ class ChoiceTest(RecordingsTest):
   @parameterized.parameters('cuda', 'tpu')
   def test_other_platforms_follow_the_rule(self, platform):
     expected = program(platform=platform)
-    recordings.write(recording())
+    tuning_cache.write(recording())
     self.assertNotEqual(program(), program('overlap_add'))
     self.assertEqual(program(platform=platform), expected)
 
   def test_several_processes_follow_the_rule(self):
-    recordings.write(recording())
+    tuning_cache.write(recording())
     with mock.patch.object(jax, 'process_count', return_value=2):
       self.assertEqual(program(), program('overlap_add'))
 
   @parameterized.parameters('cpu', 'cuda', 'tpu')
   def test_recordings_are_of_the_default_backend(self, platform):
-    recordings.write(recording())
+    tuning_cache.write(recording())
     for backend, found in (('cpu', platform == 'cpu'),
                            ('gpu', platform != 'cpu')):
       with mock.patch.object(jax, 'default_backend', return_value=backend):
-        self.assertEqual(recordings.form(CONTRACTION, platform),
+        self.assertEqual(tuning_cache.form(CONTRACTION, platform),
                          'polyphase' if found else None)
 
 
@@ -147,40 +147,41 @@ class KeyTest(RecordingsTest):
       dict(geometry=geometry_lib.conv_transpose_geometry(
           (3, 4), (4, 4), (2, 2), ((1, 1), (2, 0)), (1, 1))))
   def test_every_part_counts(self, **changed):
-    recordings.write(recording())
+    tuning_cache.write(recording())
     other = dataclasses.replace(CONTRACTION, **changed)
-    self.assertIsNone(recordings.read(other))
-    recordings.write(recording('lax', other))
-    self.assertEqual(recordings.read(other), recording('lax', other))
-    self.assertEqual(recordings.read(CONTRACTION), recording())
+    self.assertIsNone(tuning_cache.read(other))
+    tuning_cache.write(recording('lax', other))
+    self.assertEqual(tuning_cache.read(other), recording('lax', other))
+    self.assertEqual(tuning_cache.read(CONTRACTION), recording())
 
   def test_another_jaxlib_has_its_own(self):
-    recordings.write(recording())
-    with mock.patch.object(recordings.jaxlib, '__version__', '99.0'):
-      self.assertIsNone(recordings.read(CONTRACTION))
-    self.assertIsNotNone(recordings.read(CONTRACTION))
+    tuning_cache.write(recording())
+    with mock.patch.object(tuning_cache.jaxlib, '__version__', '99.0'):
+      self.assertIsNone(tuning_cache.read(CONTRACTION))
+    self.assertIsNotNone(tuning_cache.read(CONTRACTION))
 
   def test_another_device_has_its_own(self):
-    recordings.write(recording())
-    with mock.patch.object(recordings, '_device', return_value='NVIDIA-H200'):
-      self.assertIsNone(recordings.read(CONTRACTION))
+    tuning_cache.write(recording())
+    with mock.patch.object(tuning_cache, '_device', return_value='NVIDIA-H200'):
+      self.assertIsNone(tuning_cache.read(CONTRACTION))
       self.assertIn('NVIDIA-H200', str(recording().file))
 
   def test_a_cpu_is_told_from_others(self):
-    with mock.patch.object(recordings, 'processor', return_value='A/B (R) C'):
-      name = recordings._device.__wrapped__()
+    with mock.patch.object(tuning_cache, 'processor', return_value='A/B (R) C'):
+      name = tuning_cache._device.__wrapped__()
     self.assertRegex(name, r'^cpu-\w+-A-B-R-C-\d+-cores$')
     with mock.patch.object(pathlib.Path, 'read_text', side_effect=OSError):
-      self.assertRegex(recordings._device.__wrapped__(), r'^cpu-[-\w]+-cores$')
+      name = tuning_cache._device.__wrapped__()
+      self.assertRegex(name, r'^cpu-[-\w]+-cores$')
 
   def test_cores_are_those_that_may_be_used(self):
     with mock.patch('os.sched_getaffinity', lambda _: {3, 4, 7}, create=True):
-      self.assertEqual(recordings.cores(), 3)
+      self.assertEqual(tuning_cache.cores(), 3)
 
   def test_an_accelerator_goes_by_its_name(self):
     gpu = mock.Mock(device_kind='NVIDIA H200', platform='gpu')
     with mock.patch.object(jax, 'local_devices', return_value=[gpu]):
-      self.assertEqual(recordings._device.__wrapped__(), 'NVIDIA-H200')
+      self.assertEqual(tuning_cache._device.__wrapped__(), 'NVIDIA-H200')
 
   def test_the_folder_is_that_of_the_user(self):
     folder = pathlib.Path(self.cache)
@@ -199,7 +200,7 @@ class FileTest(RecordingsTest):
     super().setUp()
     self.enter_context(mock.patch.object(
         dispatch, 'choose', return_value='overlap_add'))
-    recordings.write(recording())
+    tuning_cache.write(recording())
     self.file = recording().file
     self.content = json.loads(self.file.read_text())
 
@@ -247,7 +248,7 @@ class FileTest(RecordingsTest):
 
   def test_a_file_of_another_contraction(self):
     other = dataclasses.replace(CONTRACTION, precision='highest')
-    recordings.write(recording('lax', other))
+    tuning_cache.write(recording('lax', other))
     os.replace(recording('lax', other).file, self.file)
     self.assert_the_rule_decides('another contraction', self.file)
 
@@ -263,23 +264,23 @@ class FileTest(RecordingsTest):
 
   def test_a_broken_one_is_replaced(self):
     self.file.write_bytes(b'{')
-    recordings.write(recording('lax'))
-    self.assertEqual(recordings.read(CONTRACTION), recording('lax'))
+    tuning_cache.write(recording('lax'))
+    self.assertEqual(tuning_cache.read(CONTRACTION), recording('lax'))
 
   @parameterized.parameters('replace', 'mkdir')
   def test_a_folder_that_cannot_be_written(self, function):
     denied = PermissionError(13, 'Permission denied')
     with mock.patch.object(os, function, side_effect=denied):
       with self.assertWarnsRegex(UserWarning, 'not kept.*Permission denied'):
-        recordings.write(recording('lax'))
-      recordings.write(recording('lax'))  # Says so once.
-    self.assertEqual(recordings.read(CONTRACTION), recording())
+        tuning_cache.write(recording('lax'))
+      tuning_cache.write(recording('lax'))  # Says so once.
+    self.assertEqual(tuning_cache.read(CONTRACTION), recording())
     self.assertEqual(list(self.file.parent.iterdir()), [self.file])
 
   def test_a_folder_that_cannot_be_made(self):
     with mock.patch.dict(os.environ, {'XDG_CACHE_HOME': str(self.file)}):
       with self.assertWarnsRegex(UserWarning, f'not kept.*{self.file}'):
-        recordings.write(recording())
+        tuning_cache.write(recording())
       self.assert_the_rule_decides('cannot be read', self.file)
 
 
@@ -291,17 +292,17 @@ class ManyProcessesTest(RecordingsTest):
     start = spawn.Barrier(3, timeout=60)
     writers = [spawn.Process(target=write_often, args=(form, start))
                for form in ('lax', 'vjp')]
-    recordings.write(recording('lax'))
+    tuning_cache.write(recording('lax'))
     for writer in writers:
       writer.start()
     start.wait()
     while any(writer.is_alive() for writer in writers):
       # A warning is an error here, and half a file would give one.
-      self.assertIn(recordings.read(CONTRACTION).form, ('lax', 'vjp'))
+      self.assertIn(tuning_cache.read(CONTRACTION).form, ('lax', 'vjp'))
     self.assertEqual([writer.exitcode for writer in writers], [0, 0])
     self.assertLen(list(recording().file.parent.iterdir()), 3)
     for form in 'lax', 'vjp':
-      self.assertEqual(recordings.read(own(form)), recording(form, own(form)))
+      self.assertEqual(tuning_cache.read(own(form)), recording(form, own(form)))
 
 
 def own(form):
@@ -312,8 +313,8 @@ def write_often(form, start):
   warnings.simplefilter('error')
   start.wait()
   for _ in range(300):
-    recordings.write(recording(form))
-    recordings.write(recording(form, own(form)))
+    tuning_cache.write(recording(form))
+    tuning_cache.write(recording(form, own(form)))
 
 
 if __name__ == '__main__':
