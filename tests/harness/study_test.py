@@ -139,7 +139,7 @@ class RunTest(absltest.TestCase):
                     .startswith(b'\x89PNG'))
     # Both trials with the label 'rate 0.5' share a training.
     self.assertEqual(toy.examined, ['plain', 'plain', 'again', 'fixed'])
-    self.assertEqual(shown.count('rate 0.5: step 6 of 6'), 1)
+    self.assertEqual(shown.count('rate 0.5'), 1)
     self.assertStartsWith(shown, 'Toy data.\n')
     self.assertIn(str(rows[0]['state']), shown)  # The headline.
     self.assertEndsWith(shown, f'report: {self.whole / "report.html"}\n')
