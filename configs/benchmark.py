@@ -2,15 +2,15 @@
 
     python -m experiments.benchmark --config=configs/benchmark.py
 
-Takes about thirteen minutes on two cores with all peers (extra "peers"); those
+Takes about thirteen minutes on two cores with all peers (extra "peers"). Peers
 that are not installed are skipped. `configs/benchmark.py:quick` times a layer
-of each kind and ends within two minutes. Expect a training step of DCGAN 3 at
-least 8 times as fast as through `lax.conv_transpose`.
+of each kind and takes less than two minutes. Expect a training step of DCGAN 3
+that is at least 8 times as fast as with `lax.conv_transpose`.
 
     python -m experiments.gpu --config=configs/benchmark.py:gpu
 
-is for a GPU: the same layers, one of each kind first, in at most ten minutes.
-`configs/benchmark.py:gpu_smoke` tries that command out on any machine.
+times the same layers on a GPU, one of each kind first, in at most ten minutes.
+`configs/benchmark.py:gpu_smoke` tests this command on any machine.
 """
 
 import ml_collections
@@ -28,8 +28,8 @@ _POSE = 'Xiao et al., arXiv:1804.06208'
 _ERFNET = 'Paszke et al., arXiv:1606.02147; Romera et al., ERFNet, 2018'
 _FSRCNN = 'Dong et al., arXiv:1608.00367'
 
-# Name, source, batch, coarse size, channels in and out; then kernel, stride,
-# padding, output padding, dilation and groups, as far as they are not 0 and 1.
+# The arguments of `layers.Layer`: name, source, batch, coarse size, channels in
+# and out, kernel, stride, padding, output padding, dilation and groups.
 LAYERS = (
     ('DCGAN 1', _DCGAN, 16, (4, 4), 1024, 512, 4, 2, 1),
     ('DCGAN 2', _DCGAN, 16, (8, 8), 512, 256, 4, 2, 1),
@@ -65,13 +65,13 @@ QUICK = ('DCGAN 3', 'FCN-32s', 'U-Net 64', '3-D U-Net 32', 'depthwise')
 
 
 def _by_stride(*strides: int) -> tuple[tuple, ...]:
-  """The same work on an output of 256x256 (257x257 for stride 1)."""
+  """Layers of equal work on outputs of 256x256 (257x257 for stride 1)."""
   return tuple((f's{s} k{2 * s}', 'series', 1, (256 // s,) * 2, 32, 32, 2 * s,
                 s, s // 2) for s in strides)
 
 
 def _by_size(*sizes: int) -> tuple[tuple, ...]:
-  """The same layer on larger and larger images."""
+  """The same layer on images of growing size."""
   return tuple((f'{size}x{size}', 'series', 1, (size // 2,) * 2, 32, 16, 4, 2,
                 1) for size in sizes)
 
@@ -80,16 +80,15 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
   """Settings of `experiments/benchmark.py`.
 
   Args:
-    variant: None, 'quick' for few layers and rounds, or 'gpu' or 'gpu_smoke'
-      for `experiments/gpu.py`.
+    variant: None; 'quick' for few layers and rounds; 'gpu' or 'gpu_smoke' for
+      `experiments/gpu.py`.
 
   Returns:
-    `layers`; `series` by the name of what grows; `repeats`, the rounds of each
-    measurement; and `out`, the folder for the results. For a GPU as `_gpu`
-    gives them.
+    `layers`; `series` by the name of the varied number; `repeats`, the number
+    of rounds; and `out`, the output folder. For a GPU, see `_gpu`.
 
   Raises:
-    ValueError: there is no such variant.
+    ValueError: `variant` is none of these.
   """
   if variant not in (None, 'quick', 'gpu', 'gpu_smoke'):
     raise ValueError('The variants are quick, gpu, gpu_smoke and none; got '
@@ -110,14 +109,14 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
 
 
 def _gpu(smoke: bool) -> ml_collections.ConfigDict:
-  """Settings of `experiments/gpu.py`; `seconds` count from its start."""
+  """Settings of `experiments/gpu.py`; `seconds` is its limit from the start."""
   tiny = (('tiny', 'nobody', 2, (4, 4), 8, 4, 4, 2, 1),
           ('tiny 3-D', 'nobody', 1, (2, 3, 2), 4, 4, 3, 2, 1, 1),
           ('tiny depthwise', 'nobody', 1, (4, 4), 4, 4, 4, 2, 1, 0, 1, 4))
   return ml_collections.ConfigDict({
       'layers': tiny if smoke else tuple(
           sorted(LAYERS, key=lambda layer: layer[0] not in QUICK)),
-      'first': 0,  # Layers before this one are left out.
+      'first': 0,  # Layers before this one are skipped.
       'precisions': ('float32', 'TF32', 'bfloat16'),
       'steps': 2 if smoke else 20,  # Runs of a layer in one program.
       'repeats': 2 if smoke else 7,

@@ -1,11 +1,11 @@
-"""Layers that are compiled for devices which are not here.
+"""Layers to compile for devices that this machine does not have.
 
     python -m experiments.codegen --target=h100
 
-Those of the benchmark, and more with groups and dilation: XLA has no call of
-cuDNN for a transposed convolution with either. Takes about five minutes on two
-cores for an H100, and much longer for a v5e, some seconds a program.
-`configs/codegen.py:quick` compiles a layer of each kind.
+The layers are those of the benchmark and more with groups and dilation, because
+XLA has no call of cuDNN for a transposed convolution with either. Takes about
+five minutes on two cores for an H100. A v5e takes much longer, some seconds for
+each program. `configs/codegen.py:quick` compiles a layer of each kind.
 """
 
 import ml_collections
@@ -13,7 +13,7 @@ import ml_collections
 from configs import benchmark
 
 _NONE = 'no model known'
-# As in `benchmark.LAYERS`.
+# Same format as `benchmark.LAYERS`.
 LAYERS = (
     *benchmark.LAYERS,
     ('stride 1', _NONE, 4, (32, 32), 64, 64, 3, 1, 1),
@@ -41,10 +41,10 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     variant: None, or 'quick' for few layers.
 
   Returns:
-    `layers`; `dtypes` of their arrays; and `out`, the folder for the results.
+    `layers`; `dtypes`, to compile each layer in; and `out`, the output folder.
 
   Raises:
-    ValueError: there is no such variant.
+    ValueError: `variant` is neither.
   """
   if variant not in (None, 'quick'):
     raise ValueError(f'The variants are quick and none; got {variant!r}.')

@@ -1,9 +1,9 @@
-"""Digits from random values, and the grids that upsampling stages leave.
+"""Digits from random values, and grid artifacts of the upsampling stages.
 
     python -m experiments.main --config=configs/generator.py \
         --workdir=runs/generator
 
-Takes about ten minutes on two cores, and gives, among others:
+Takes about ten minutes on two cores. Among the results are:
 
     images                            class      Fréchet    grid level, dB,
                                       accuracy   distance   at period 2
@@ -14,11 +14,11 @@ Takes about ten minutes on two cores, and gives, among others:
     2 x transposed k4, nearest+conv   .985        9.4       -2.9
     3 x nearest+conv                  .973        8.6       -2.6
 
-Before training, the first of these stacks has 18 dB. docs/generator.md has more
-of it, and what is published held against it.
+Before training, the first of these stacks has 18 dB. docs/generator.md has all
+results, and compares them with published claims.
 
-`configs/generator.py:patches` learns colour patches of photographs instead.
-`configs/generator.py:smoke` takes a few small steps, to try that all works.
+`configs/generator.py:patches` learns color patches of photographs instead.
+`configs/generator.py:smoke` takes a few small steps, as a test.
 """
 
 import ml_collections
@@ -28,14 +28,14 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
   """Settings of the study `experiments/studies/generator.py`.
 
   Args:
-    variant: None; 'patches' for colour patches of photographs; or 'smoke' for a
+    variant: None; 'patches' for color patches of photographs; or 'smoke' for a
       few small steps.
 
   Returns:
     The settings.
 
   Raises:
-    ValueError: there is no such variant.
+    ValueError: `variant` is none of these.
   """
   transposed = ('transposed k4',) * 3
   equal = ('transposed k4 equal phases',) * 3
@@ -43,15 +43,15 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
   mixed = ('transposed k4', 'transposed k4', 'nearest+conv')
   config = ml_collections.ConfigDict({
       'study': 'generator',
-      # digits: 5000 of MNIST, 32 pixels, with classes. Without: patches, of
-      # photographs; or folder:PATH.
+      # digits: 5000 of MNIST with classes, 32 pixels. Without classes:
+      # patches, of photographs; or folder:PATH.
       'data': 'digits',
       'size': 32,
-      # Each stage doubles the size, which begins at 4: as many as that takes.
+      # Stages of each generator, which double the size from 4 to `size`.
       # transposed kK, with or without equal phases; sub-pixel; sub-pixel ICNR;
       # nearest+conv; bilinear+conv.
       'stacks': (transposed, equal, mixed, resize),
-      # Looked at, besides these, before training only.
+      # More stacks, which are measured before training only.
       'untrained_stacks': (('transposed k3',) * 3, ('transposed k5',) * 3),
       'untrained_seeds': tuple(range(8)),
       # strided kK, or conv+pool.

@@ -3,9 +3,9 @@
     python -m experiments.main --config=configs/segmentation.py \
         --workdir=runs/segmentation
 
-Takes about ten minutes on two cores, and gives, as means over three seeds and
-128 test images, the mean intersection over union (mIoU) and the grid level of
-logits at period 2:
+Takes about ten minutes on two cores. These are the mean intersection over union
+(mIoU) and the grid level of the logits at period 2, as means over three seeds
+and 128 test images:
 
     decoder           head 8          head 4          head 2
     learned           .590   0.5 dB   .656   4.9 dB   .664   5.1 dB
@@ -13,11 +13,11 @@ logits at period 2:
     equal phases      .598  -1.7      .657   1.0      .664  -1.8
     bilinear resize   .578 -18.3      .652 -22.3      .663 -24.0
 
-docs/segmentation.md has the intervals, and what was expected held against them.
+docs/segmentation.md has the intervals, and compares them with expectations.
 
-`configs/segmentation.py:smoke` is the same in half a minute, to try that all
-works. With --config.data=folder:PATH, a folder of images and masks, laid out as
-Oxford Pets, takes the place of the mosaics.
+`configs/segmentation.py:smoke` runs all parts in half a minute, as a test. With
+--config.data=folder:PATH, images and masks from a folder with the layout of
+Oxford Pets replace the mosaics.
 """
 
 import ml_collections
@@ -33,26 +33,27 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     The settings.
 
   Raises:
-    ValueError: there is no such variant.
+    ValueError: `variant` is neither.
   """
   config = ml_collections.ConfigDict({
       'study': 'segmentation',
       'data': 'textures',  # Or folder:PATH.
-      'size': 64,  # Of an image in pixels.
-      'train_images': 4000,  # Of textures; of a folder, all others.
+      'size': 64,  # Side of an image in pixels.
+      # For textures; from a folder, all that are not test images.
+      'train_images': 4000,
       'test_images': 128,
-      # Strides of the finest scores: 8, 4, 2.
+      # Strides of the finest scores.
       'heads': (8, 4, 2),
       # Transposed convolutions that start as bilinear interpolation and are
       # learned, frozen, or learned with equal phases; bilinear resize.
       'decoders': ('learned', 'frozen', 'equal phases', 'bilinear resize'),
       'seeds': (0, 1, 2),
-      'channels': (16, 32, 64),  # Of the encoder at strides 2, 4 and 8.
-      'convolutions': 3,  # At each of these strides.
+      'channels': (16, 32, 64),  # Channels of the encoder at strides 2, 4, 8.
+      'convolutions': 3,  # Number of convolutions at each stride.
       'batch_size': 16,
       'num_steps': 400,
       'learning_rate': 1e-2,
-      # Of transposed convolutions: gentler, as they start with what works.
+      # Smaller for transposed convolutions, whose start already works well.
       'decoder_learning_rate': 3e-3,
       'log_every': 20,
       'save_every': 200,  # A multiple of log_every.

@@ -1,14 +1,14 @@
-"""Learned upsamplers against interpolation, the grids they paint, and cures.
+"""Learned upsamplers against interpolation: grid artifacts, and cures.
 
     python -m experiments.main --config=configs/upsampling.py \
         --workdir=runs/upsampling
 
-Takes about five minutes on two cores, and gives, as means over the test images
-(chelsea, flower, gravel), among others:
+Takes about five minutes on two cores. Among the results, as means over the test
+images (chelsea, flower, gravel), are:
 
     upsampler                    PSNR, dB   grid level at period 2, dB
     ground truth                            -0.5
-    bicubic                      31.61     -28.9
+    bicubic                      31.61     -28.7
     transposed k4                32.65      12.2
     transposed k4 equal phases   32.66     -12.4
     transposed k4 repaired       32.29     -15.5
@@ -16,11 +16,11 @@ Takes about five minutes on two cores, and gives, as means over the test images
     sub-pixel                    32.66      13.4
     nearest+conv                 32.65     -13.6
 
-`configs/upsampling.py:full` runs three seeds at x2, x3 and x4 in about an hour:
-docs/upsampling.md has its tables. With another seed, PSNR moves by about .1 dB
-and grid levels by several dB.
+`configs/upsampling.py:full` runs three seeds at x2, x3 and x4 in about an hour;
+docs/upsampling.md has its tables. Between seeds, PSNR varies by about .1 dB and
+grid levels by several dB.
 
-`configs/upsampling.py:smoke` is the same in a minute, to try that all works.
+`configs/upsampling.py:smoke` runs all parts in a minute, as a test.
 """
 
 import ml_collections
@@ -37,15 +37,15 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     The settings.
 
   Raises:
-    ValueError: there is no such variant.
+    ValueError: `variant` is none of these.
   """
   config = ml_collections.ConfigDict({
       'study': 'upsampling',
       'scales': (2,),
-      # Interpolations: nearest, bilinear, bicubic. To be learned: transposed kK
-      # with a KxK kernel, as it is or with one of four cures (equal phases,
-      # repaired after training, penalty in the loss, hold); sub-pixel;
-      # sub-pixel ICNR; nearest+conv; bilinear+conv.
+      # Interpolations: nearest, bilinear, bicubic. Learned: transposed kK with
+      # a KxK kernel, without or with one of four cures (equal phases, repaired
+      # after training, penalty in the loss, hold); sub-pixel; sub-pixel ICNR;
+      # nearest+conv; bilinear+conv.
       'upsamplers': (
           'nearest', 'bilinear', 'bicubic',
           'transposed k3', 'transposed k3 equal phases',
@@ -65,8 +65,7 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
       'learning_rate': 3e-3,
       'log_every': 25,
       'save_every': 250,  # A multiple of log_every.
-      # Shown in the figure: a square of this size and top left corner, in
-      # high-resolution pixels of a test image.
+      # Crop shown in the figure, in high-resolution pixels of a test image.
       'figure': {
           'image': 'gravel', 'top': 100, 'left': 120, 'size': 96,
           'upsamplers': (
@@ -77,7 +76,7 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
   if variant == 'full':
     config.update({
         'scales': (2, 3, 4), 'seeds': (0, 1, 2),
-        # At x4, what k4 is at x2: every pixel is reached from two sides.
+        # At x4, k8 corresponds to k4 at x2: two taps per pixel on each axis.
         'upsamplers': (*config.upsamplers, 'transposed k8',
                        'transposed k8 equal phases', 'transposed k8 repaired',
                        'transposed k8 penalty')})

@@ -1,6 +1,6 @@
-"""Metrics of checkerboards: in images, in kernels, and against ground truth.
+"""Metrics of checkerboards in images, in kernels, and against ground truth.
 
-All experiments use these metrics. Images are [N, H, W, C] arrays of floats in
+Images are [N, H, W, C] arrays of floats in
 [0, 1], and amplitudes are in 8-bit levels, of which [0, 1] has 255.
 """
 
@@ -16,8 +16,8 @@ from tconv import spectrum
 LEVELS = 255
 
 
-def grid_metrics(images: jax.typing.ArrayLike,
-             period: int) -> dict[str, jax.Array]:
+def grid_metrics(images: jax.typing.ArrayLike, period: int
+                 ) -> dict[str, jax.Array]:
   """Measures the pattern with a given period in images.
 
   Args:
@@ -72,24 +72,24 @@ def against_truth(image: jax.typing.ArrayLike, truth: jax.typing.ArrayLike,
 
 
 def kernel_metrics(upsampling: Callable[[jax.Array], jax.Array],
-           means: jax.typing.ArrayLike, scale: int
-           ) -> list[tuple[dict[str, float], np.ndarray]]:
+                   means: jax.typing.ArrayLike, scale: int
+                   ) -> list[tuple[dict[str, float], np.ndarray]]:
   """Predicts the pattern of an upsampler from its kernel.
 
   Args:
     upsampling: function from [N, h, w, O] to [N, scale * h, scale * w, 1],
       linear except for a bias.
     means: [N, O] channel means of N inputs.
-    scale: factor.
+    scale: upsampling factor.
 
   Returns:
-    For each input, numbers by name and a [scale, scale] array. The numbers are
-    'phase_nonuniformity', for any input; 'input_nonuniformity', for these
-    means; 'variance_ratio', the largest gain of a phase for noise over the
+    For each input, numbers by name and a [scale, scale] array. The array has
+    the predicted mean of each phase in 8-bit levels. The numbers are
+    'phase_nonuniformity', which holds for any input; 'input_nonuniformity', for
+    these means; 'variance_ratio', the largest noise gain of a phase over the
     smallest; 'penalty', the variance of the phase gains; and
-    'predicted_amplitude', the rms in 8-bit levels of the pattern that follows
-    from kernel, bias and means. The array has the means of the phases that
-    follow, in 8-bit levels.
+    'predicted_amplitude', the rms of the pattern in 8-bit levels that kernel,
+    bias and means predict.
   """
   means = jnp.asarray(means)
   channels = means.shape[-1]

@@ -2,28 +2,25 @@
 
     python -m experiments.benchmark --config=configs/benchmark.py
 
-Prints what must hold, whether it does, and the tables behind it. Leaves them in
-the folder `config.out` as benchmark.md, every time in benchmark.json, and a
-picture in benchmark.png. The JSON is written after each layer; whatever stops
-the command, Ctrl-C too, what was measured until then is reported.
+Prints the targets with pass or fail, and the tables behind them. Writes the
+tables to benchmark.md in the folder `config.out`, all times to benchmark.json
+and a figure to benchmark.png. The JSON is rewritten after each layer. A command
+that is interrupted reports what it has measured so far.
 
-All calls of a layer take turns in one process, each with as many threads: a
-machine that others use as well changes times, and hardly their ratios. Before a
-peer is timed, its values are compared with those of lax. A training step is the
-output and its gradients for input and kernel.
+The calls of a layer take turns in one process, with the same number of threads,
+so that other load on the machine changes times but hardly their ratios. The
+values of each peer are compared with those of lax before the peer is timed. A
+training step computes the output and its gradients with respect to input and
+kernel.
 
-Ends with status 0 also where something does not hold: the table says so.
+A missed target does not change the exit status, which is then still 0.
 """
 
 from collections.abc import Iterator
 from collections.abc import Mapping
 import functools
-from importlib import metadata
 import os
 import pathlib
-import platform
-import shlex
-import sys
 import tempfile
 from typing import Any
 
@@ -35,6 +32,7 @@ from ml_collections import config_flags
 import rich.console
 import rich.progress
 
+from experiments import commands
 from experiments.harness import workdir
 from experiments.timing import figure
 from experiments.timing import layers as layers_lib
@@ -43,7 +41,7 @@ from experiments.timing import peers as peers_lib
 from experiments.timing import tables
 from tconv import tuning_cache
 
-_PACKAGES = ('jax', 'jaxlib', 'flax', 'numpy', 'torch', 'onnxruntime')
+_PACKAGES = ('python', 'jax', 'jaxlib', 'flax', 'numpy', 'torch', 'onnxruntime')
 
 
 def run(config: ml_collections.ConfigDict, console: rich.console.Console, *,
@@ -52,11 +50,11 @@ def run(config: ml_collections.ConfigDict, console: rich.console.Console, *,
 
   Args:
     config: `configs/benchmark.py`.
-    console: where to print.
-    command: that measures, for the report.
+    console: console to print on.
+    command: command line that started the measurement, for the report.
 
   Raises:
-    RunError: a peer's values differ.
+    RunError: a peer's values differ from those of lax.
     OSError: the results cannot be written.
   """
   out = pathlib.Path(config.out)
@@ -64,26 +62,20 @@ def run(config: ml_collections.ConfigDict, console: rich.console.Console, *,
   builders, skipped = peers_lib.available()
   for name, why in skipped.items():
     console.print(f'Skipped {name}: {why}', soft_wrap=True)
-  results = {**_environment(command, skipped), 'layers': {}, 'series': {}}
+  device = jax.devices()[0]
+  results = {
+      'command': command, 'device': f'{device.platform} ({device.device_kind})',
+      'processor': tuning_cache.processor().strip(),
+      'threads': tuning_cache.cores(),
+      'versions': commands.versions(
+          *(name for name in _PACKAGES if name not in skipped)),
+      'skipped': skipped, 'layers': {}, 'series': {}}
   try:
     for _ in _measurements(config, builders, results, console):
       workdir.write_json(out / 'benchmark.json', results)
   finally:
     if results['layers']:
       _report(results, out, console)
-
-
-def _environment(command: str, skipped: Mapping[str, str]) -> dict[str, Any]:
-  """What the times depend on besides the config."""
-  device = jax.devices()[0]
-  return {
-      'command': command, 'device': f'{device.platform} ({device.device_kind})',
-      'processor': tuning_cache.processor().strip(),
-      'threads': tuning_cache.cores(),
-      'versions': {'python': platform.python_version(), **{
-          name: metadata.version(name) for name in _PACKAGES
-          if name not in skipped}},
-      'skipped': skipped}
 
 
 def _measurements(config: ml_collections.ConfigDict,
@@ -99,7 +91,7 @@ def _measurements(config: ml_collections.ConfigDict,
   jobs += [(results['series'], name,
             functools.partial(measure.series, read(rows), **options))
            for name, rows in config.series.items() if rows]
-  # Drawn only between measurements: a thread of its own would be timed, too.
+  # Refreshed only between measurements: a thread for it would disturb them.
   with rich.progress.Progress(
       console=console, disable=not console.is_terminal, auto_refresh=False
       ) as progress:
@@ -116,49 +108,33 @@ def _measurements(config: ml_collections.ConfigDict,
 
 def _report(results: Mapping[str, Any], out: pathlib.Path,
             console: rich.console.Console) -> None:
-  """Prints the tables, and writes them and the picture."""
+  """Prints the tables, and writes them and the figure."""
   every = tables.all_tables(results)
-  for table in reversed(every):  # The targets, to be seen first, come last.
+  for table in reversed(every):  # The targets end up next to the prompt.
     console.print(table.screen())
-  versions = ', '.join(
-      f'{name} {version}' for name, version in results['versions'].items())
   skipped = ''.join(f' Skipped {name}: {why}.'
                     for name, why in results['skipped'].items())
   facts = (f'Measured in float32 on {results["processor"]}, '
            f'{results["device"]}, with {results["threads"]} threads, by '
            f'`{results["command"]}`; '
-           f'{versions}.{skipped}')
-  workdir.write_text(out / 'benchmark.md', '\n\n'.join((
-      '# Benchmark', facts, '![Ratios and series](benchmark.png)',
-      *(table.markdown() for table in every))) + '\n')
+           f'{commands.listed(results["versions"])}.{skipped}')
+  commands.write_page(out / 'benchmark.md', 'Benchmark', facts,
+                      '![Ratios and series](benchmark.png)', *every)
   workdir.write_figure(out / 'benchmark.png', figure.draw(results), 110)
   console.print(f'{facts}\nResults: {out}', soft_wrap=True)
 
 
 def main(argv: list[str], config: ml_collections.ConfigDict) -> None:
-  """Runs the command.
-
-  Args:
-    argv: of the command line.
-    config: `configs/benchmark.py`.
-  """
-  if argv[1:]:
-    raise app.UsageError(f'unexpected arguments: {shlex.join(argv[1:])}')
+  """Runs the command with a config like `configs/benchmark.py`."""
   if 'steps' in config:
     raise app.UsageError('this --config is for experiments.gpu.')
-  # What was compiled yesterday must not shorten a first call, and what
-  # `tconv.tune` found for this user must not decide instead of the rule.
+  # A compilation cache would shorten the first calls, and results of
+  # `tconv.tune` for this user would replace the default choice of forms.
   jax.config.update('jax_enable_compilation_cache', False)
-  with tempfile.TemporaryDirectory() as empty:
+  with (commands.started('benchmark', argv) as (console, command),
+        tempfile.TemporaryDirectory() as empty):
     os.environ['XDG_CACHE_HOME'] = empty
-    try:
-      run(config, rich.console.Console(markup=False, highlight=False),
-          command=shlex.join(
-              ['python', '-m', 'experiments.benchmark', *sys.argv[1:]]))
-    except (workdir.RunError, OSError) as error:
-      sys.exit(f'error: {error}')
-    except KeyboardInterrupt:
-      sys.exit(130)
+    run(config, console, command=command)
 
 
 if __name__ == '__main__':

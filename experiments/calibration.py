@@ -1,18 +1,15 @@
-"""How often `grid_test` sees a pattern where none is, and finds one that is.
+"""Measures the rates of false positives and of detection of `grid_test`.
 
     python -m experiments.calibration --out=docs/calibration.md
 
-Measures it on white noise and on crops of photographs, in luminance, with and
-without a pattern painted over them. Takes about three minutes on two cores. In
-the page it replaces the table and the versions below; the text around them is
-written by hand, and to be read again.
+The images are white noise and crops of photographs, in luminance, with and
+without a pattern added to them. Takes about three minutes on two cores. In the
+page, only the table and the versions below it are replaced; check that the text
+around them still fits.
 """
 
 from collections.abc import Iterator
 from collections.abc import Sequence
-from importlib import metadata
-import pathlib
-import re
 
 from absl import app
 from absl import flags
@@ -22,34 +19,27 @@ import numpy as np
 import rich.console
 import rich.progress
 
+from experiments import commands
 from experiments.data import photographs
+from experiments.harness.results import Table
 from tconv import spectrum
 
 SIZES = (64, 128, 256)
 PERIODS = (2, 3, 4)
-AMPLITUDES = (0., .5, 1., 2.)  # Root mean squares in 8-bit levels.
+AMPLITUDES = (0., .5, 1., 2.)  # Rms in 8-bit levels.
 SIGNIFICANCES = (.05, .01)
-NOISES = 2500  # Whose rates have a standard error of .44 points, or less.
-NOISE_LEVEL = 10.  # Of white noise, in 8-bit levels.
+# Number of noise images. The standard error of a rate near 5 % is .44 points.
+NOISES = 2500
+NOISE_LEVEL = 10.  # Rms of white noise in 8-bit levels.
 _BATCH = 250
-# The part of the page that is measured.
-_MEASURED = re.compile(r'^(\| images .*?^Measured with .*?\n)', re.M | re.S)
 
-# Kind, size, period, number of images; by amplitude, the rate of rejection at
-# each significance.
+# Kind, size, period, number of images, and for each amplitude the rates of
+# rejection at each significance.
 Row = tuple[str, int, int, int, list[list[float]]]
 
 
 def crops(names: Sequence[str], size: int) -> np.ndarray:
-  """Cuts photographs into squares that do not overlap.
-
-  Args:
-    names: of photographs.
-    size: of a crop in pixels; what is left over at the ends is not used.
-
-  Returns:
-    [N, size, size, 1] luminance in [0, 1].
-  """
+  """Cuts photographs into [N, size, size, 1] squares that do not overlap."""
   squares = []
   for name in names:
     image = photographs.load(name)
@@ -66,17 +56,17 @@ def white_noise(count: int, size: int, seed: int) -> np.ndarray:
 
 
 def patterns(count: int, period: int, size: int, seed: int) -> np.ndarray:
-  """Draws patterns that repeat, with a random value at each phase.
+  """Draws periodic patterns with a random value at each phase.
 
   Args:
-    count: how many.
-    period: in pixels.
-    size: of an image in pixels.
-    seed: what they depend on.
+    count: number of patterns.
+    period: period in pixels.
+    size: side of an image in pixels.
+    seed: random seed.
 
   Returns:
-    [count, size, size, 1] patterns of zero mean and, over a period, a root mean
-    square of one 8-bit level.
+    [count, size, size, 1] patterns whose mean over a period is 0 and whose rms
+    is one 8-bit level.
   """
   tiles = np.random.default_rng(seed).normal(size=(count, period, period, 1))
   tiles -= tiles.mean((1, 2), keepdims=True)
@@ -87,7 +77,7 @@ def patterns(count: int, period: int, size: int, seed: int) -> np.ndarray:
 
 def p_values(images: np.ndarray, period: int, amplitude: float,
              seed: int) -> np.ndarray:
-  """[N] p-values of [N, size, size, 1] images with a pattern painted over."""
+  """Returns [N] p-values of [N, size, size, 1] images with added patterns."""
   test = jax.jit(spectrum.grid_test, static_argnums=1)
   painted = images + amplitude * patterns(
       len(images), period, images.shape[1], seed)
@@ -97,11 +87,11 @@ def p_values(images: np.ndarray, period: int, amplitude: float,
 
 
 def measure(kind: str, images: np.ndarray) -> Iterator[Row]:
-  """Measures how often the test rejects, with and without patterns.
+  """Measures how often the test rejects [N, size, size, 1] images in [0, 1].
 
   Args:
-    kind: what the images are called.
-    images: [N, size, size, 1] without any pattern, in [0, 1].
+    kind: name of the images in the table.
+    images: images without a pattern, to which patterns are added.
 
   Yields:
     A row of the table for each period.
@@ -115,22 +105,21 @@ def measure(kind: str, images: np.ndarray) -> Iterator[Row]:
 
 
 def table_of(rows: Sequence[Row]) -> str:
-  """The rows in Markdown, with rates in per cent."""
+  """Formats rows in Markdown, with rates in per cent."""
   names = ['images', 'size', 'period', 'number', 'no pattern', *(
       f'rms {a:g}' for a in AMPLITUDES[1:])]
-  lines = [names, ['---'] * len(names)]
-  for *facts, rates in rows:
-    cells = [' / '.join(f'{100 * r:.1f}' for r in pair) for pair in rates]
-    lines.append([*map(str, facts), *cells])
-  return '\n'.join(f'| {" | ".join(line)} |' for line in lines)
+  return Table('', names, [
+      (*map(str, facts), *(
+          ' / '.join(f'{100 * r:.1f}' for r in pair) for pair in rates))
+      for *facts, rates in rows]).markdown().lstrip()
 
 
 def run(out: str, console: rich.console.Console) -> None:
-  """Measures, prints the table, and writes it down with what it means.
+  """Measures, prints the table, and replaces that of a page.
 
   Args:
-    out: Markdown file whose table is replaced; none if empty.
-    console: where to print.
+    out: path of the Markdown page; empty to print only.
+    console: console to print on.
   """
   sources = {
       'white noise': lambda size: white_noise(NOISES, size, seed=size),
@@ -141,18 +130,16 @@ def run(out: str, console: rich.console.Console) -> None:
   for kind, size in rich.progress.track(
       jobs, 'Measuring', console=console, disable=not console.is_terminal):
     rows += measure(kind, sources[kind](size))
-  versions = ', '.join(f'{name} {metadata.version(name)}' for name in (
+  versions = commands.listed(commands.versions(
       'jax', 'numpy', 'scikit-image', 'scikit-learn'))
-  table = f'{table_of(rows)}\n\nMeasured with {versions}.\n'
+  table = f'{table_of(rows)}\n\nMeasured with {versions}.'
   console.print(table, soft_wrap=True, markup=False, highlight=False)
   if out:
-    page = pathlib.Path(out)
-    start, _, end = _MEASURED.split(page.read_text(encoding='utf-8'))
-    page.write_text(start + table + end, encoding='utf-8')
+    commands.replace_part(out, '| images ', 'Measured with ', table)
 
 
 if __name__ == '__main__':
   _OUT = flags.DEFINE_string(
-      'out', '', 'Markdown file whose table is replaced.')
+      'out', '', 'Markdown page whose table is replaced.')
   logging.set_verbosity(logging.WARNING)
   app.run(lambda _: run(_OUT.value, rich.console.Console()))

@@ -2,26 +2,22 @@
 
     python -m experiments.codegen --target=h100
 
-Says for every layer of `configs/codegen.py`, by tconv's function and layers, by
-lax and by Flax, what the program asks of the device. For an H100: which
-convolutions of cuDNN and in which dtype, whether zeros are inserted into an
-image, how many multiply-adds beside the useful ones, how much temporary memory.
-For a TPU: operations and bytes beside those of lax. Nothing is run or timed:
-how fast a program is, only a device says.
+Reports what each layer of `configs/codegen.py` asks of the device when it is
+computed by tconv's function and layers, by lax and by Flax. For an H100 these
+are cuDNN's convolutions and their dtypes, zeros inserted into an image, the
+multiply-adds beyond the useful ones, and the temporary memory. For a TPU, they
+are the operations and bytes relative to lax. Programs are not run, so nothing
+is said of their speed.
 
-Leaves compiled-TARGET.md, and all of it in compiled-TARGET.json, in the folder
-`config.out`. The JSON is written after each layer; whatever stops the command,
-Ctrl-C too, what was compiled until then is reported. Takes the compilers that
+Writes compiled-TARGET.md and, with all details, compiled-TARGET.json to the
+folder `config.out`. The JSON is rewritten after each layer. A command that is
+interrupted reports what it has compiled so far. The compilers are those that
 `make codegen` installs into .venv-codegen.
 """
 
 from collections.abc import Mapping
 import dataclasses
-from importlib import metadata
 import pathlib
-import platform
-import shlex
-import sys
 from typing import Any
 
 from absl import app
@@ -32,6 +28,7 @@ from ml_collections import config_flags
 import rich.console
 import rich.progress
 
+from experiments import commands
 from experiments.compiled import programs
 from experiments.compiled import tables
 from experiments.compiled import targets
@@ -39,8 +36,10 @@ from experiments.harness import workdir
 from experiments.timing import calls
 from experiments.timing import layers as layers_lib
 
-_PACKAGES = {'h100': ('jax', 'flax', 'jax-cuda12-plugin', 'jax-cuda13-plugin'),
-             'v5e': ('jax', 'flax', 'libtpu')}
+# Of the plugins, one is installed.
+_PACKAGES = {'h100': ('python', 'jax', 'flax', 'jax-cuda12-plugin',
+                      'jax-cuda13-plugin'),
+             'v5e': ('python', 'jax', 'flax', 'libtpu')}
 _DEVICES = {'h100': 'an NVIDIA H100', 'v5e': 'a TPU v5e'}
 
 
@@ -51,8 +50,8 @@ def run(config: ml_collections.ConfigDict, target: str,
   Args:
     config: `configs/codegen.py`.
     target: one of `targets.NAMES`.
-    console: where to print.
-    command: that compiles, for the report.
+    console: console to print on.
+    command: command line that started the compilation, for the report.
 
   Raises:
     MissingCompilerError: the compiler is not installed.
@@ -62,7 +61,8 @@ def run(config: ml_collections.ConfigDict, target: str,
   out = pathlib.Path(config.out)
   out.mkdir(parents=True, exist_ok=True)
   dtypes = [dtype for dtype in config.dtypes
-            if (target, dtype) != ('v5e', 'float16')]  # A TPU has none.
+            if (target, dtype) != ('v5e', 'float16')]  # A TPU has no float16.
+  versions = commands.versions(*_PACKAGES[target])
   results = {}
   try:
     with rich.progress.Progress(
@@ -71,15 +71,25 @@ def run(config: ml_collections.ConfigDict, target: str,
         layer = layers_lib.Layer(*row)
         results[layer] = _compiled(target, layer, dtypes)
         workdir.write_json(out / f'compiled-{target}.json', {
-            **_environment(target, command), 'layers': {
-                layer.name: _plain(found) for layer, found in results.items()}})
+            'command': command, 'target': target, 'versions': versions,
+            'layers': {layer.name: _plain(found)
+                       for layer, found in results.items()}})
   finally:
     if results:
-      _report(results, target, command, out, console)
+      every = tables.all_tables(target, results)
+      for table in reversed(every):  # The summary ends up next to the prompt.
+        console.print(table.screen())
+      facts = (f'Compiled for {_DEVICES[target]} on a machine without one, by '
+               f'`{command}`; {commands.listed(versions)}. Nothing here was '
+               f'run or timed.\n\n{tables.LEGENDS[target]}')
+      path = out / f'compiled-{target}.md'
+      commands.write_page(
+          path, f'Compiled for {_DEVICES[target]}', facts, *every)
+      console.print(f'{facts}\nResults: {path}', soft_wrap=True)
 
 
 def _compiled(target, layer, dtypes):
-  """Summaries of a layer by kind, dtype and name."""
+  """Returns the summaries of a layer by kind, dtype and name."""
   found = {}
   for kind in calls.KINDS:
     found[kind] = {}
@@ -93,19 +103,8 @@ def _compiled(target, layer, dtypes):
   return found
 
 
-def _environment(target: str, command: str) -> dict[str, Any]:
-  """What the programs depend on besides the config."""
-  versions = {'python': platform.python_version()}
-  for package in _PACKAGES[target]:
-    try:
-      versions[package] = metadata.version(package)
-    except metadata.PackageNotFoundError:
-      continue  # Of the plugins, there is one.
-  return {'command': command, 'target': target, 'versions': versions}
-
-
 def _plain(found: Any) -> Any:
-  """Summaries as JSON has them."""
+  """Converts summaries to values that JSON has."""
   if isinstance(found, Mapping):
     return {key: _plain(value) for key, value in found.items()}
   return {**dataclasses.asdict(found), **{
@@ -113,47 +112,16 @@ def _plain(found: Any) -> Any:
       for name in ('calls', 'inserted')}}
 
 
-def _report(results, target, command, out, console) -> None:
-  """Prints the tables and writes them."""
-  every = tables.all_tables(target, results)
-  for table in reversed(every):  # The summary comes last: it is seen first.
-    console.print(table.screen())
-  versions = ', '.join(f'{name} {version}' for name, version in _environment(
-      target, command)['versions'].items())
-  facts = (f'Compiled for {_DEVICES[target]} on a machine without one, by '
-           f'`{command}`; {versions}. Nothing here was run or timed.\n\n'
-           f'{tables.LEGENDS[target]}')
-  path = out / f'compiled-{target}.md'
-  workdir.write_text(path, '\n\n'.join((
-      f'# Compiled for {_DEVICES[target]}', facts,
-      *(table.markdown() for table in every))) + '\n')
-  console.print(f'{facts}\nResults: {path}', soft_wrap=True)
-
-
 def main(argv: list[str], config: ml_collections.ConfigDict, target: str
          ) -> None:
-  """Runs the command.
-
-  Args:
-    argv: of the command line.
-    config: `configs/codegen.py`.
-    target: one of `targets.NAMES`.
-  """
-  if argv[1:]:
-    raise app.UsageError(f'unexpected arguments: {shlex.join(argv[1:])}')
-  try:
-    run(config, target, rich.console.Console(markup=False, highlight=False),
-        command=shlex.join(
-            ['python', '-m', 'experiments.codegen', *sys.argv[1:]]))
-  except (targets.MissingCompilerError, OSError) as error:
-    sys.exit(f'error: {error}')
-  except KeyboardInterrupt:
-    sys.exit(130)
+  """Runs the command with a config like `configs/codegen.py`."""
+  with commands.started('codegen', argv) as (console, command):
+    run(config, target, console, command=command)
 
 
 if __name__ == '__main__':
   _CONFIG = config_flags.DEFINE_config_file('config', 'configs/codegen.py')
   _TARGET = flags.DEFINE_enum(
-      'target', 'h100', targets.NAMES, 'The device to compile for.')
+      'target', 'h100', targets.NAMES, 'Device to compile for.')
   logging.set_verbosity(logging.WARNING)
   app.run(lambda argv: main(argv, _CONFIG.value, _TARGET.value))

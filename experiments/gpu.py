@@ -2,25 +2,22 @@
 
     python -m experiments.gpu --config.out=PATH
 
-Ends within ten minutes. First run the tests that are marked "gpu", as far as
-`config.tests_seconds` reaches. Then the layers are measured: in float32, with
-TF32 and in bfloat16; forward and in training; through tconv's function and
-layer, lax, Flax and, where it is installed, PyTorch. Once `config.seconds` have
-passed since the start, no new layer is begun; a second run goes on behind the
-first N with --config.first=N.
+Ends within ten minutes. The tests marked "gpu" run first, for up to
+`config.tests_seconds`. Then the layers are measured: in float32, with TF32 and
+in bfloat16; forward and in training; through tconv's function and layer, lax,
+Flax and, if it is installed, PyTorch. No new layer is started when
+`config.seconds` have passed since the start; a second run with
+--config.first=N skips the first N layers.
 
-Writes tests.txt, and after every layer gpu.json and a table in Markdown, which
-is named after the card. A run that is cut off has lost no layer that was
-finished. Ends with status 1 if a test fails; that a ratio is not as wanted, the
-table says.
+Writes tests.txt and, after every layer, gpu.json and a Markdown page named
+after the card, so that an interrupted run loses at most one layer. The exit
+status is 1 if a test fails. Missed targets are marked in the tables and do not
+change it.
 """
 
-from importlib import metadata
 import os
 import pathlib
-import platform
 import re
-import shlex
 import subprocess
 import sys
 import time
@@ -33,13 +30,14 @@ import ml_collections
 from ml_collections import config_flags
 import rich.console
 
+from experiments import commands
 from experiments.harness import workdir
 from experiments.timing import enqueued
 from experiments.timing import gpu_tables
 from experiments.timing import layers as layers_lib
 
 _ROOT = pathlib.Path(__file__).parents[1]
-_PACKAGES = ('jax', 'jaxlib', 'flax', 'numpy')
+_PACKAGES = ('python', 'jax', 'jaxlib', 'flax', 'numpy')
 MARK = 'pytest.mark.gpu'
 
 
@@ -48,22 +46,22 @@ def test(seconds: float, out: pathlib.Path, console: rich.console.Console
   """Runs the marked tests in a process of their own.
 
   Args:
-    seconds: after which they are stopped.
+    seconds: time limit.
     out: folder for tests.txt, to which each result is written at once.
-    console: where to print.
+    console: console to print on.
 
   Returns:
-    The outcome, a line; and whether nothing failed as far as they ran.
+    The outcome in one line, and whether none of the tests that ran failed.
   """
-  # Files without the mark may need packages that are not here. That with all
-  # forms takes longest; if the time is too short, it is cut.
+  # Files without the mark may need packages that are not installed.
+  # agreement_test.py takes longest: it runs last, as far as the time allows.
   files = sorted((path for path in (_ROOT / 'tests').glob('*_test.py')
                   if MARK in path.read_text(encoding='utf-8')),
                  key=lambda path: (path.name == 'agreement_test.py', path))
   command = [
       sys.executable, '-u', '-m', 'pytest', '-v', '-o', 'addopts=', '-W',
       'default', '-p', 'no:cacheprovider', '-m', 'gpu', *map(str, files)]
-  # The tests ask for level 0, and for a GPU XLA has none below 2.
+  # The tests set level 0, but for a GPU XLA has no level below 2.
   flags = (os.environ.get('XLA_FLAGS', '')
            + ' --xla_backend_optimization_level=3')
   path = out / 'tests.txt'
@@ -93,14 +91,14 @@ def test(seconds: float, out: pathlib.Path, console: rich.console.Console
 def measure(config: ml_collections.ConfigDict, facts: dict[str, Any],
             deadline: float, out: pathlib.Path,
             console: rich.console.Console) -> None:
-  """Measures layer after layer, and reports after each.
+  """Measures one layer after the other, and reports after each.
 
   Args:
     config: `configs/benchmark.py:gpu`.
-    facts: for the report: 'command' and 'tests'.
-    deadline: of `time.monotonic`; no layer is begun behind it.
+    facts: 'command' (the command line) and 'tests' (their outcome).
+    deadline: value of `time.monotonic()` after which no layer is started.
     out: folder for the results.
-    console: where to print.
+    console: console to print on.
 
   Raises:
     OSError: the results cannot be written.
@@ -109,21 +107,23 @@ def measure(config: ml_collections.ConfigDict, facts: dict[str, Any],
   if missing:
     console.print(f'Skipped torch: {missing}', soft_wrap=True)
   results: dict[str, Any] = {
-      **facts, **_environment(torch is not None),
+      **facts, 'device': jax.devices()[0].device_kind,
+      'versions': commands.versions(
+          *_PACKAGES, *['torch'] * (torch is not None)),
       'precisions': list(config.precisions), 'layers': {}}
   rows = [layers_lib.Layer(*row) for row in config.layers][config.first:]
   for i, layer in enumerate(rows):
     if time.monotonic() > deadline:
       names = ', '.join(layer.name for layer in rows[i:])
-      console.print(f'Skipped, as the time is over: {names}. They are measured '
-                    f'with --config.first={config.first + i}', soft_wrap=True)
+      console.print(f'Skipped, as the time is over: {names}. To measure these, '
+                    f'add --config.first={config.first + i}', soft_wrap=True)
       break
     start = time.monotonic()
     entry = enqueued.measure(
         layer, config.precisions, config.repeats, config.steps, torch)
     results['layers'][layer.name] = entry
     workdir.write_json(out / 'gpu.json', results)
-    _write_tables(results, out)
+    _write_page(results, out)
     console.print(f'{layer.name}: {time.monotonic() - start:.0f} s')
     for (program, why), where in gpu_tables.failures(entry).items():
       console.print(f'  Skipped {program} in {", ".join(where)}: {why}',
@@ -133,56 +133,31 @@ def measure(config: ml_collections.ConfigDict, facts: dict[str, Any],
   console.print(f'Tests: {facts["tests"]}\nResults: {out}', soft_wrap=True)
 
 
-def _environment(with_torch: bool) -> dict[str, Any]:
-  """What the times depend on besides the config."""
-  packages = _PACKAGES + ('torch',) * with_torch
-  return {'device': jax.devices()[0].device_kind, 'versions': {
-      'python': platform.python_version(),
-      **{name: metadata.version(name) for name in packages}}}
-
-
-def _write_tables(results: dict[str, Any], out: pathlib.Path) -> None:
-  versions = ', '.join(
-      f'{name} {version}' for name, version in results['versions'].items())
+def _write_page(results: dict[str, Any], out: pathlib.Path) -> None:
   card = results['device']
-  workdir.write_text(
-      out / f'{workdir.file_name(card).lower()}.md', '\n\n'.join((
-          f'# Benchmark, {card}',
-          f'Measured on {card} by `{results["command"]}`; {versions}. Tests '
-          f'before: {results["tests"]}.',
-          *(table.markdown()
-            for table in gpu_tables.all_tables(results)))) + '\n')
+  commands.write_page(
+      out / f'{workdir.file_name(card).lower()}.md', f'Benchmark, {card}',
+      f'Measured on {card} by `{results["command"]}`; '
+      f'{commands.listed(results["versions"])}. Tests before: '
+      f'{results["tests"]}.', *gpu_tables.all_tables(results))
 
 
 def main(argv: list[str], config: ml_collections.ConfigDict) -> None:
-  """Runs the command.
-
-  Args:
-    argv: of the command line.
-    config: `configs/benchmark.py:gpu`.
-  """
+  """Runs the command with a config like `configs/benchmark.py:gpu`."""
   start = time.monotonic()
-  if argv[1:]:
-    raise app.UsageError(f'unexpected arguments: {shlex.join(argv[1:])}')
   if 'steps' not in config:
     raise app.UsageError('--config must be configs/benchmark.py:gpu or '
                          ':gpu_smoke; others are for experiments.benchmark.')
-  console = rich.console.Console(markup=False, highlight=False)
   out = pathlib.Path(config.out)
-  try:
+  with commands.started('gpu', argv) as (console, command):
     out.mkdir(parents=True, exist_ok=True)
-    # Before JAX starts here: it takes much of the GPU's memory, and PyTorch
-    # needs some, too.
+    # Set before JAX starts here: by default it takes most of the GPU's memory,
+    # and PyTorch needs some as well.
     os.environ.setdefault('XLA_PYTHON_CLIENT_MEM_FRACTION', '.5')
     outcome, passed = test(config.tests_seconds, out, console)
     console.print(f'Tests: {outcome}', soft_wrap=True)
-    measure(config, {'tests': outcome, 'command': shlex.join(
-        ['python', '-m', 'experiments.gpu', *sys.argv[1:]])},
+    measure(config, {'tests': outcome, 'command': command},
             start + config.seconds, out, console)
-  except OSError as error:
-    sys.exit(f'error: {error}')
-  except KeyboardInterrupt:
-    sys.exit(130)
   if not passed:
     sys.exit(f'error: tests failed; see {out / "tests.txt"}')
 

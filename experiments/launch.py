@@ -2,10 +2,10 @@
 
     python -m experiments.launch --num_processes=2 --config=FILE --workdir=PATH
 
-All other flags are those of `experiments.main`. If a process ends before its
-time, the others are stopped, and the last line says which process it was. After
-a signal, the same command goes on from the last checkpoint; after an error, it
-does so once the reason of the error is gone.
+All other flags are those of `experiments.main`. If a process fails, the others
+are stopped, and the last line names the process that failed first. The same
+command resumes the run from the last checkpoint. After an error, its cause must
+be removed first.
 """
 
 from collections.abc import Sequence
@@ -20,11 +20,11 @@ from absl import app
 from absl import flags
 
 _NUM_PROCESSES = flags.DEFINE_integer(
-    'num_processes', 2, 'How many to run.', lower_bound=2)
-_GRACE = 5  # Seconds to end in, after a signal.
-_GOES_ON = 'the same command goes on from the last checkpoint.'
-# Signals that somebody sends, or the system that runs out of memory; the others
-# come of a fault in the process, which may well come again.
+    'num_processes', 2, 'Number of processes.', lower_bound=2)
+_GRACE = 5  # Seconds that a process has to end after a signal.
+_RESUME = 'the same command resumes the run.'
+# Signals that come from outside, from a user or a system out of memory. All
+# others come from a fault in the process, which may well occur again.
 _SENT = (signal.SIGHUP, signal.SIGINT, signal.SIGKILL, signal.SIGTERM)
 
 
@@ -42,31 +42,31 @@ def main(argv: Sequence[str]) -> None:
           stdout=None if i == 0 else subprocess.DEVNULL))
     failed = _first_failure(processes)
   except KeyboardInterrupt:
-    sys.exit(f'error: stopped; {_GOES_ON}')
+    sys.exit(f'error: stopped; {_RESUME}')
   finally:
     for impatient in signal.SIGINT, signal.SIGTERM:
-      signal.signal(impatient, signal.SIG_IGN)  # None may outlive this one.
+      signal.signal(impatient, signal.SIG_IGN)  # Until all are stopped.
     _stop(processes)
   if failed is not None:
     code = processes[failed].returncode
     how = (f'signal {-code}' if code < 0 else
            f'exit status {code}, for the reason above')
-    advice = f'; {_GOES_ON}' if -code in _SENT else '.'
+    advice = f'; {_RESUME}' if -code in _SENT else '.'
     sys.exit(f'error: process {failed} of {number} ended with {how}, and the '
              f'others were stopped{advice}')
 
 
 def free_port() -> int:
-  """Finds a port of this machine that nobody uses."""
+  """Returns a free port of this machine."""
   with socket.socket() as found:
     found.bind(('127.0.0.1', 0))
     return found.getsockname()[1]
 
 
 def _first_failure(processes: Sequence[subprocess.Popen]) -> int | None:
-  """Waits until all have ended well, or one has not, and tells which."""
-  # A process that fails takes the others with it within milliseconds, by
-  # whatever error or signal; so each is waited for by a thread of its own.
+  """Waits for all processes, and returns the first to fail, if any."""
+  # When a process fails, the others fail within milliseconds. To see which one
+  # was first, each has a thread that waits for it.
   ended = queue.SimpleQueue()
 
   def wait(number, process):
@@ -80,7 +80,7 @@ def _first_failure(processes: Sequence[subprocess.Popen]) -> int | None:
 
 
 def _stop(processes: Sequence[subprocess.Popen]) -> None:
-  """Ends what is still running."""
+  """Ends processes that are still running."""
   for process in processes:
     process.terminate()
   for process in processes:

@@ -1,23 +1,24 @@
-"""Measures a periodic pattern, the symptom, on anybody's images.
+"""Measures patterns of a given period in any images.
 
     python -m experiments.measure --images='photos/*.png' --period=2
 
-Prints a table, and writes it in full precision to OUT/measures.csv: a row for
-each channel (grey, or R, G, B and their luminance, of BT.709) of each image.
-Draws the spectra of photos/NAME.png in OUT/spectra/NAME.png.png. Level and
-p-value say how far the pattern stands out of the image's spectrum, and how
-likely chance alone does that; its rms amplitude is in 8-bit levels, that is in
-1/255 of white. Imaging is the rms of such patterns patch by patch, where also
-those count that cancel over the image. Photographs are not always free of
-patterns: demosaicing leaves some of period 2, and JPEG of period 8.
+Prints a table and writes it with full precision to OUT/measures.csv. It has a
+row for each channel (grey, or R, G, B and their BT.709 luminance) of each
+image. The spectra of photos/NAME.png are drawn in OUT/spectra/NAME.png.png.
 
-Reads BMP, GIF, JPEG, PNG, TIFF and WebP of any depth; alpha is left out. White
-is the largest integer of a depth, and 1 for floats, which may go beyond [0, 1].
-An image smaller than 4 periods or 16 pixels, one with NaN, and a file that
-cannot be read as a whole are named and skipped.
+The level is how far the pattern stands out of the image's spectrum, and the
+p-value is the probability of such a level by chance. The amplitude is the rms
+of the pattern in 8-bit levels, 1/255 of white. Imaging is the rms of such
+patterns measured patch by patch, including those that cancel over the image.
+Photographs may have patterns of their own: demosaicing leaves some of period 2,
+and JPEG some of period 8.
 
-Ends with status 0 if all images were measured, and 1 otherwise: some were
-skipped, none matched, or a flag or the folder OUT is of no use.
+Reads BMP, GIF, JPEG, PNG, TIFF and WebP of any depth, without alpha. White is
+the largest integer of a depth, and 1 for floats, which may go beyond [0, 1].
+Files that cannot be read completely, images smaller than 4 periods or 16
+pixels, and images with NaN are skipped with a message.
+
+The exit status is 0 if all images were measured, and 1 otherwise.
 """
 
 from collections.abc import Sequence
@@ -43,8 +44,8 @@ from experiments.harness import workdir
 from experiments.harness.results import Table
 from experiments.report import spectra
 
-_PATCH = 16  # Pixels a side of the patches that `symptoms` looks at.
-# Heading and format of each of the `symptoms` on the screen.
+_PATCH = 16  # Side in pixels of the patches of `grid_metrics`.
+# Heading and format of each metric on the screen.
 _MEASURES = {
     'grid_level_db': ('level, dB', '.1f'), 'grid_p_value': ('p-value', '.2g'),
     'grid_amplitude': ('amplitude', '.3f'), 'imaging': ('imaging', '.3f')}
@@ -52,13 +53,13 @@ _TITLE = '{}\n{} dB, p-value {}\namplitude {}, imaging {}'
 
 
 def channels_of(pixels: np.ndarray) -> dict[str, np.ndarray]:
-  """Splits an image.
+  """Splits an image of 1 or 3 channels.
 
   Args:
-    pixels: [H, W, C] float32 image, where C is 1 or 3.
+    pixels: [H, W, C] float32 image.
 
   Returns:
-    [H, W] arrays: 'grey', or 'R', 'G', 'B' and 'luminance'.
+    [H, W] arrays by name: 'grey', or 'R', 'G', 'B' and 'luminance'.
   """
   if pixels.shape[-1] == 1:
     return {'grey': pixels[..., 0]}
@@ -71,21 +72,21 @@ def measure(channel: np.ndarray, period: int) -> list[float]:
 
   Args:
     channel: [H, W] float32 array.
-    period: in pixels.
+    period: period of the pattern in pixels.
 
   Returns:
-    Level, p-value, amplitude and imaging, as of `artifacts.grid_metrics`.
+    Level, p-value, amplitude and imaging of `artifacts.grid_metrics`.
 
   Raises:
-    images.ImageError: it is too small, or its values are too large.
+    images.ImageError: the channel is too small, or its values are too large.
   """
   height, width = channel.shape
   smallest = max(4 * period, _PATCH)
   if min(height, width) < smallest:
     raise images.ImageError(
         f'too small: {width}x{height}, needs at least {smallest}x{smallest}')
-  symptoms = _compiled(channel.shape, period)(channel[None, ..., None])
-  measures = [float(symptoms[name][0, 0]) for name in _MEASURES]
+  metrics = _compiled(channel.shape, period)(channel[None, ..., None])
+  measures = [float(metrics[name][0, 0]) for name in _MEASURES]
   if not np.isfinite(measures).all():
     raise images.ImageError('values too large to be squared in float32')
   return measures
@@ -93,25 +94,25 @@ def measure(channel: np.ndarray, period: int) -> list[float]:
 
 @functools.lru_cache(maxsize=8)
 def _compiled(size, period):
-  """Compiles `symptoms`, and keeps a few sizes of many: memory is bounded."""
-  del size  # What the cache goes by.
+  """Compiles the metrics for one size; few are kept, to bound memory."""
+  del size  # Only a key of the cache.
   return jax.jit(functools.partial(artifacts.grid_metrics, period=period))
 
 
 def run(patterns: Sequence[str], *, period: int, out: pathlib.Path) -> bool:
-  """Measures all images that match, one at a time, and writes the results.
+  """Measures all matching images, one at a time, and writes the results.
 
   Args:
-    patterns: of file names, where '**' stands for any folders. What is in the
-      folder of the spectra never matches.
-    period: in pixels.
-    out: folder for the results, made if need be.
+    patterns: patterns of file names, where '**' matches any folders. Files in
+      the folder of the spectra never match.
+    period: period of the pattern in pixels.
+    out: output folder, created if missing.
 
   Returns:
-    Whether all were measured, and none was skipped.
+    Whether all images were measured and none was skipped.
 
   Raises:
-    workdir.RunError: a pattern matches no file.
+    RunError: a pattern matches no file.
     OSError: the results cannot be written.
   """
   screen = rich.console.Console(stderr=True, markup=False, highlight=False)
@@ -121,7 +122,7 @@ def run(patterns: Sequence[str], *, period: int, out: pathlib.Path) -> bool:
       [os.path.dirname(os.path.abspath(path)) for path in paths])
   folder.mkdir(parents=True, exist_ok=True)
   table = []
-  # Names that are no text are written as the bytes that they are.
+  # File names that are not valid UTF-8 are written byte by byte.
   with open(out / 'measures.csv', 'w', newline='', encoding='utf-8',
             errors='surrogateescape') as file:
     writer = csv.writer(file)
@@ -162,7 +163,7 @@ def run(patterns: Sequence[str], *, period: int, out: pathlib.Path) -> bool:
 
 
 def _find(patterns, folder):
-  """The matching files, sorted, without the spectra of an earlier run."""
+  """Returns the matching files, sorted, without spectra of earlier runs."""
   own, found = os.path.realpath(folder), set()
   for pattern in patterns:
     matches = {
@@ -181,12 +182,12 @@ def _cells(measures):
 
 
 def _plain(path):
-  """A file's name for screen and figure: whatever is in it, one plain line."""
+  """Returns a file name for display, escaped unless it is printable ASCII."""
   return path if path.isascii() and path.isprintable() else ascii(path)[1:-1]
 
 
 def main(argv: list[str], patterns: list[str], period: int, out: str) -> int:
-  """Runs the command; its arguments are those of the command line."""
+  """Runs the command and returns its exit status."""
   if argv[1:]:
     raise app.UsageError(
         f'unexpected arguments: {shlex.join(argv[1:])}; is the pattern of '
@@ -202,8 +203,8 @@ def main(argv: list[str], patterns: list[str], period: int, out: str) -> int:
 
 if __name__ == '__main__':
   _IMAGES = flags.DEFINE_multi_string(
-      'images', None, 'Which files: a pattern, in quotes, where ** stands for '
-      'any folders. Can be given several times.', required=True)
+      'images', None, 'Pattern of file names, in quotes; ** matches any '
+      'folders. Can be given several times.', required=True)
   _PERIOD = flags.DEFINE_integer(
       'period', 2, 'Period of the pattern in pixels.', lower_bound=2)
   _OUT = flags.DEFINE_string(

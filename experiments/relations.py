@@ -1,7 +1,7 @@
 """The relations of Dumoulin and Visin's guide, and convolutions in NumPy.
 
-Every relation is worked out at an example, and what tconv gives for it is held
-against the guide's own recipe, computed in NumPy: its size and its values.
+Each relation is computed for an example. The size and the values that tconv
+gives are compared with those of the guide's recipe in NumPy.
 
 References:
   Dumoulin and Visin, `A guide to convolution arithmetic for deep learning
@@ -19,19 +19,7 @@ import tconv
 
 def through(operation: Callable, values: np.ndarray, kernel: np.ndarray,
             strides: int = 1, padding: int = 0, **options) -> np.ndarray:
-  """Runs `tconv.conv` or `tconv.conv_transpose` on one image of one channel.
-
-  Args:
-    operation: either of the two.
-    values: [H, W] image.
-    kernel: [K, K] taps.
-    strides: as in the operation.
-    padding: as in the operation.
-    **options: further arguments of the operation.
-
-  Returns:
-    [H', W'] float32 image.
-  """
+  """Applies `tconv.conv` or its transpose to an [H, W] image of one channel."""
   result = operation(
       jnp.asarray(values, jnp.float32)[None, ..., None],
       jnp.asarray(kernel, jnp.float32)[..., None, None],
@@ -41,62 +29,44 @@ def through(operation: Callable, values: np.ndarray, kernel: np.ndarray,
 
 def windows(values: np.ndarray, size: tuple[int, int],
             stride: int = 1) -> np.ndarray:
-  """What a kernel sees from each place.
-
-  Args:
-    values: [H, W] image.
-    size: of the kernel.
-    stride: between neighbouring places.
-
-  Returns:
-    [*places, *size] views of the image.
-  """
+  """Returns the [*positions, *size] windows of an [H, W] image."""
   every = np.lib.stride_tricks.sliding_window_view(values, size)
   return every[::stride, ::stride]
 
 
 def slide(values: np.ndarray, kernel: np.ndarray,
           stride: int = 1) -> np.ndarray:
-  """The convolution in NumPy that tconv is held against.
-
-  Args:
-    values: [H, W] image, padded already.
-    kernel: [K, K] taps.
-    stride: between neighbouring places.
-
-  Returns:
-    [*places] sums of products.
-  """
+  """Convolves a padded [H, W] image with a [K, K] kernel in NumPy."""
   return np.sum(windows(values, kernel.shape, stride) * kernel, (-2, -1))
 
 
 def spread(values: np.ndarray, step: int) -> np.ndarray:
-  """Writes zeros between neighbours.
-
-  Args:
-    values: [H, W] image.
-    step: distance of two neighbours afterwards.
-
-  Returns:
-    [(H - 1) * step + 1, (W - 1) * step + 1] image.
-  """
+  """Inserts step - 1 zeros between neighbors of an [H, W] image."""
   result = np.zeros([(n - 1) * step + 1 for n in values.shape], values.dtype)
   result[::step, ::step] = values
   return result
 
 
 class Relation(NamedTuple):
-  """A convolution of the guide, its transpose, and the example of its figure.
+  """A convolution of the guide, its transpose, and the guide's example.
 
-  Formulas are Python, so that what is printed is what is computed.
+  Formulas are Python, so that the printed formula is the computed one.
+
+  Attributes:
+    name: name of the convolution.
+    numbers: numbers of the relations for the convolution and its transpose.
+    output: formula of o, the size after the convolution.
+    padding: formula of p', the zeros around the input of the transpose.
+    transposed: formula of o', the size after the transpose.
+    example: i, k, s, p and d.
   """
 
   name: str
-  numbers: tuple[str, str]  # of the guide's relations for the two
-  output: str  # o, the size after the convolution
-  padding: str  # p', the zeros around the input of the transpose
-  transposed: str  # o', the size after the transpose
-  example: tuple[int, int, int, int, int]  # i, k, s, p, d
+  numbers: tuple[str, str]
+  output: str
+  padding: str
+  transposed: str
+  example: tuple[int, int, int, int, int]
 
 
 RELATIONS = (
@@ -118,14 +88,14 @@ RELATIONS = (
 
 
 def work_out(relation: Relation) -> tuple[dict[str, int], bool, bool]:
-  """Computes a relation at its example, and compares tconv with it.
+  """Computes the example of a relation, and compares tconv with it.
 
   Args:
     relation: formulas and example.
 
   Returns:
-    The sizes by name, and whether size and values of `tconv.conv` and of
-    `tconv.conv_transpose` are equal to the guide's.
+    The sizes by name; whether size and values of `tconv.conv` equal the
+    guide's; and the same for `tconv.conv_transpose`.
   """
   i, k, s, p, d = relation.example
   extent = k + (k - 1) * (d - 1)

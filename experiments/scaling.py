@@ -1,16 +1,15 @@
-"""How time and memory grow with an image, and steps with the processes.
+"""Measures how time and memory scale with image size and processes.
 
     python -m experiments.scaling --page=docs/scaling.md
 
-Each measurement is made by a process of its own, so that its peak of memory is
-its own, too.
+Each measurement runs in a process of its own, so that the peak memory of one
+does not include another. In the page, only the tables and the versions below
+them are replaced.
 """
 
 from collections.abc import Callable
-from collections.abc import Sequence
 import json
 import os
-import pathlib
 import resource
 import statistics
 import subprocess
@@ -24,68 +23,37 @@ import jax.numpy as jnp
 import numpy as np
 
 from configs import segmentation as config_lib
+from experiments import commands
 from experiments import launch
 from experiments.harness import devices
 from experiments.harness import workdir as workdir_lib
+from experiments.harness.results import Table
 from experiments.studies import segmentation
 import tconv
 
-_PAGE = flags.DEFINE_string('page', None, 'File to write.', required=True)
+_PAGE = flags.DEFINE_string(
+    'page', None, 'Markdown page whose tables are replaced.', required=True)
 _SIZES = flags.DEFINE_list(
     'sizes', ['256', '512', '1024', '2048', '4096', '8192'],
-    'Pixels on a side of the enlarged image.')
-_PROCESSES = flags.DEFINE_list('processes', ['1', '2', '4'], 'How many.')
+    'Sides of the enlarged images in pixels.')
+_PROCESSES = flags.DEFINE_list(
+    'processes', ['1', '2', '4'], 'Numbers of processes.')
+# The page describes these settings.
 _STEPS = 20
 _CHANNELS = (8, 3)
 _TILE, _HALO = 512, 2  # Pixels of the image before it is enlarged.
 _TIMES = 3
 
-_PAGE_TEXT = '''# Large images, many processes
-
-Measured by `python -m experiments.scaling` on {device}, {cores} cores, jax
-{jax}.
-
-## One layer, and an image that grows
-
-A transposed convolution, 4x4 at stride 2, from {fine} to {coarse} channels,
-float32. *Whole* is a call on the whole image; *tiled* is `tconv.tiled` with
-tiles of {tile} pixels and a halo of {halo}, from and to NumPy arrays in memory.
-Times are medians of {times} calls after a first one. Memory is the peak of the
-process over what it was before, and has both images in it; with `numpy.memmap`
-these can stay on disk, and the last columns are what is needed besides.
-
-| to | ms, whole | tiled | peak MiB, whole | tiled | images | besides | tiled |
-|---|---|---|---|---|---|---|---|
-{sizes}
-
-## One batch, and more processes
-
-Steps of study 3 (head 4, learned decoder, batches of {batch}), all processes on
-this machine and on the same cores, which one process can use by itself: this is
-what it costs to share them, and not what more machines would gain.
-
-| processes | steps a second | of one process |
-|---|---|---|
-{processes}
-
-Much of the cost is Gloo's, which carries numbers between processes on CPUs.
-Seen with jax 0.10.2 and two processes: a step adds up 61 arrays (gradients,
-batch statistics), one message each, at .5 ms per message between processes that
-do nothing else; and while they compute, the thread that waits for messages
-spends 32 ms of each step in the kernel, on the same cores. Pinned to a core
-each, processes take twice as long again.
-'''
-
 
 def layer(size: int, tiled: bool) -> dict[str, float]:
-  """Measures a layer, in this process.
+  """Measures the time ('ms') and peak memory ('mib') of a layer.
 
   Args:
-    size: of the enlarged image.
-    tiled: whether it is computed in tiles.
+    size: side of the enlarged image in pixels.
+    tiled: whether the image is computed in tiles.
 
   Returns:
-    'ms' and 'mib'.
+    The two numbers by name.
   """
   fine, coarse = _CHANNELS
   draw = np.random.default_rng(0)
@@ -94,7 +62,7 @@ def layer(size: int, tiled: bool) -> dict[str, float]:
   whole = jax.jit(enlarge)
   call = (tconv.tiled(enlarge, _TILE, _HALO) if tiled
           else lambda image: np.asarray(whole(image)))
-  call(np.zeros((1, 8, 8, fine), np.float32))  # What is loaded on first use.
+  call(np.zeros((1, 8, 8, fine), np.float32))  # Loads libraries.
   before = _peak()
   image = draw.standard_normal(
       (1, size // 2, size // 2, fine), dtype=np.float32)
@@ -107,20 +75,20 @@ def layer(size: int, tiled: bool) -> dict[str, float]:
 
 
 def _peak() -> float:
-  """MiB."""
+  """Returns the peak memory of this process in MiB."""
   return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def steps(number: int, index: int, coordinator: str) -> dict[str, float]:
-  """Measures steps of a training that processes share.
+  """Measures 'steps_per_second' of a training that processes share.
 
   Args:
-    number: of processes.
-    index: of this one.
-    coordinator: HOST:PORT of the first.
+    number: number of processes.
+    index: index of this process.
+    coordinator: HOST:PORT of the first process.
 
   Returns:
-    'steps_per_second'.
+    The number by name.
   """
   if number > 1:
     devices.connect(coordinator, number, index)
@@ -145,7 +113,7 @@ def steps(number: int, index: int, coordinator: str) -> dict[str, float]:
 
 def _measured(function: Callable[..., dict[str, float]], *arguments,
               number: int = 1) -> dict[str, float]:
-  """Calls a function in processes of its own; the first tells."""
+  """Calls a function in new processes; returns the result of the first."""
   code = ('import json; from experiments import scaling; '
           'print(json.dumps(scaling.{}(*json.loads({!r}))))')
   address = f'127.0.0.1:{launch.free_port()}'
@@ -161,30 +129,34 @@ def _measured(function: Callable[..., dict[str, float]], *arguments,
   return json.loads(outputs[0].splitlines()[-1])
 
 
-def main(argv: Sequence[str]) -> None:
-  """Measures all, and writes the page."""
-  if argv[1:]:
-    raise app.UsageError(f'unexpected arguments: {argv[1:]}')
-  rows = []
-  for size in map(int, _SIZES.value):
-    whole, tiled = (_measured(layer, size, tiled) for tiled in (False, True))
-    images = size**2 * 4 * (_CHANNELS[0] / 4 + _CHANNELS[1]) / 2**20
-    rows.append(
-        f'| {size}² | {whole["ms"]:.1f} | {tiled["ms"]:.1f} '
-        f'| {whole["mib"]:.0f} | {tiled["mib"]:.0f} | {images:.0f} '
-        f'| {whole["mib"] - images:.0f} | {tiled["mib"] - images:.0f} |')
-    print(rows[-1], flush=True)
-  speeds = {number: _measured(steps, number=number)['steps_per_second']
-            for number in map(int, _PROCESSES.value)}
-  one = next(iter(speeds.values()))
-  pathlib.Path(_PAGE.value).write_text(_PAGE_TEXT.format(
-      device=workdir_lib.environment()['device'], cores=os.cpu_count(),
-      jax=jax.__version__, fine=_CHANNELS[0], coarse=_CHANNELS[1], tile=_TILE,
-      halo=_HALO, times=_TIMES, batch=config_lib.get_config().batch_size,
-      sizes='\n'.join(rows), processes='\n'.join(
-          f'| {number} | {speed:.1f} | {speed / one:.2f} |'
-          for number, speed in speeds.items())), encoding='utf-8')
-  print(f'page: {_PAGE.value}')
+def main(argv: list[str]) -> None:
+  """Measures everything, and replaces the tables of the page."""
+  with commands.started('scaling', argv):
+    rows = []
+    for size in map(int, _SIZES.value):
+      whole, tiled = (_measured(layer, size, tiled) for tiled in (False, True))
+      images = size**2 * 4 * (_CHANNELS[0] / 4 + _CHANNELS[1]) / 2**20
+      rows.append((
+          f'{size}²', f'{whole["ms"]:.1f}', f'{tiled["ms"]:.1f}', *(
+              f'{mib:.0f}' for mib in (
+                  whole['mib'], tiled['mib'], images, whole['mib'] - images,
+                  tiled['mib'] - images))))
+      print(*rows[-1], flush=True)
+    speeds = {number: _measured(steps, number=number)['steps_per_second']
+              for number in map(int, _PROCESSES.value)}
+    one = next(iter(speeds.values()))
+    measured = (f'Measured on {workdir_lib.environment()["device"]}, '
+                f'{os.cpu_count()} cores, jax {jax.__version__}.')
+    for table in (
+        Table('', ('to', 'ms, whole', 'tiled', 'peak MiB, whole', 'tiled',
+                   'images', 'besides, whole', 'tiled'), rows),
+        Table('', ('processes', 'steps a second', 'relative to one process'), [
+            (str(number), f'{speed:.1f}', f'{speed / one:.2f}')
+            for number, speed in speeds.items()])):
+      commands.replace_part(
+          _PAGE.value, f'| {table.columns[0]} ', 'Measured on ',
+          f'{table.markdown().lstrip()}\n\n{measured}')
+  print(f'Results: {_PAGE.value}')
 
 
 if __name__ == '__main__':

@@ -46,6 +46,11 @@ class Upsampler:
     return True
 
   @property
+  def trained_as(self) -> str:
+    """Name of the upsampler whose training it shares."""
+    return self.base if self.cure == 'repaired' else self.name
+
+  @property
   def is_stage(self) -> bool:
     """Whether it is a layer and nothing else, so that layers can be stacked."""
     return self.is_learned and self.cure not in ADDED_CURES

@@ -3,9 +3,9 @@
     python -m experiments.walkthrough --out=runs/walkthrough
 
 A 3x3 kernel on a 4x4 image is a 4x16 matrix C; C^T takes 2x2 back to 4x4. All
-numbers are small integers, so every sum is exact and can be redone by hand.
-What is claimed is computed and checked as it is printed: at the first claim
-that does not hold, the command stops with an error.
+numbers are small integers, so that every sum is exact and can be redone by
+hand. Every printed claim is checked first. The command stops with an error at
+the first claim that does not hold.
 
 References:
   Dumoulin and Visin, `A guide to convolution arithmetic for deep learning
@@ -36,7 +36,7 @@ from experiments.report import walkthrough_figures as draw
 import tconv
 
 _OUT = flags.DEFINE_string(
-    'out', 'runs/walkthrough', 'Folder for the figures, made if need be.')
+    'out', 'runs/walkthrough', 'Output folder, created if missing.')
 flags.register_validator('out', bool, '--out must name a folder')
 
 IMAGE = np.array([[1, 0, 2, 1], [0, 1, 0, 2], [1, 2, 1, 0], [0, 1, 0, 1]])
@@ -46,7 +46,7 @@ COARSE = np.array([[1, 2], [3, 4]])
 
 
 class Story:
-  """Prints text, numbers and claims; a false claim ends the command."""
+  """Prints text, numbers and claims, and exits at a false claim."""
 
   def __init__(self, console: Console):
     self.print = console.print
@@ -61,7 +61,7 @@ class Story:
     self.print(Text(' '.join(text.split())))
 
   def show(self, *parts: str | tuple[str, np.ndarray]) -> None:
-    """Prints (name, [rows, columns]) pairs side by side, and signs between."""
+    """Prints (name, [rows, columns]) pairs and signs side by side."""
     grid = Table.grid(*(Column(justify='center', vertical='middle')
                         for _ in parts), padding=(0, 1))
     grid.add_row(*('' if isinstance(p, str) else p[0] for p in parts))
@@ -70,7 +70,7 @@ class Story:
     self.print(Padding(grid, (1, 0, 0, 2)))
 
   def table(self, header: Sequence[str], rows: Sequence[Sequence]) -> None:
-    """Prints rows of text, to the left, and of numbers, to the right."""
+    """Prints a table; text is left-aligned, numbers are right-aligned."""
     table = Table(*(
         Column(name, justify='left' if isinstance(cell, str) else 'right')
         for name, cell in zip(header, rows[0], strict=True)),
@@ -88,7 +88,7 @@ class Story:
 
 
 def _numbers(values: np.ndarray) -> Text:
-  """Right-aligned numbers, with a dot for zero."""
+  """Formats right-aligned numbers, with a dot for zero."""
   cells = [[f'{v:g}' if v else '.' for v in row] for row in values]
   width = max(len(cell) for row in cells for cell in row)
   text = Text('\n'.join(' '.join(c.rjust(width) for c in r) for r in cells))
@@ -97,7 +97,7 @@ def _numbers(values: np.ndarray) -> Text:
 
 
 def _down(story: Story) -> tuple[np.ndarray, Figure]:
-  """A convolution is a matrix C: gives it, [4, 16], and its drawing."""
+  """Tells that a convolution is a matrix; returns [4, 16] C and a figure."""
   story.chapter('1. A convolution', '''
       A 3x3 kernel slides over a 4x4 image, without padding. There are 2x2
       places for it. At each place, the nine numbers under it are multiplied by
@@ -129,7 +129,7 @@ def _down(story: Story) -> tuple[np.ndarray, Figure]:
 
 
 def _up(story: Story, c: np.ndarray) -> Figure:
-  """What C^T does, one to nine, and what it does not: gives a drawing."""
+  """Tells what C^T does, one to nine, and what it cannot; draws a figure."""
   story.chapter('3. The other way: C^T', '''
       C takes 16 numbers to 4. Its transpose C^T is a 16x4 matrix and takes 4
       numbers to 16: from a coarse 2x2 grid up to a fine 4x4 one. Multiplying
@@ -173,7 +173,7 @@ def _up(story: Story, c: np.ndarray) -> Figure:
 
 
 def _strides(story: Story) -> Figure:
-  """The textbook picture of strides, and its cost: gives a drawing."""
+  """Tells the textbook picture of strides and its cost; draws a figure."""
   story.chapter('5. Strides, and zeros between the inputs', '''
       Let the kernel move in steps of s = 2. Now C takes 5x5 to 2x2, and C^T
       takes 2x2 to 5x5, its stamps 2 apart. The textbook gets the same from an
@@ -206,13 +206,13 @@ def _strides(story: Story) -> Figure:
 
 
 def _work(size, taps, stride):
-  """Multiply-adds with zeros, fine^2 k^2, and with stamps, coarse^2 k^2."""
+  """Counts multiply-adds with inserted zeros, and with stamps."""
   fine = stride * (size - 1) + taps
   return (fine * taps)**2, (size * taps)**2
 
 
 def _overlap(story: Story) -> Figure:
-  """Where checkerboards come from: gives a drawing."""
+  """Tells where checkerboards come from; draws a figure."""
   story.chapter('6. Overlap, and where checkerboards come from', '''
       How many taps land on each fine position? Let every coarse value and every
       tap be 1, and C^T counts them: here from a 5x5 grid, at stride 2, with 3x3
@@ -234,13 +234,13 @@ def _overlap(story: Story) -> Figure:
                   for k in range(1, 7) for s in range(1, 4)))
   story.say('''
       Equal counts take away the pattern that is built in. Learnt taps can still
-      bring it back: each of the s^2 phases of the fine grid has taps of its
-      own, and flat values stay flat only if all phases have the same sum.''')
+      bring it back: each of the s^2 phases of the fine grid has its own
+      taps, and flat values stay flat only if all phases have the same sum.''')
   return draw.overlap(counts, 2)
 
 
 def _relations(story: Story) -> None:
-  """The relations of Dumoulin and Visin's guide."""
+  """Prints and checks the relations of Dumoulin and Visin's guide."""
   story.chapter("7. Dumoulin and Visin's relations", '''
       On each axis: i is the size of the input, o of the output, k of the
       kernel; s is the stride, p the zeros at each end, d the dilation; // is
@@ -277,7 +277,7 @@ def _relations(story: Story) -> None:
 
 
 def main(argv: Sequence[str]) -> None:
-  """Tells the story on the terminal and saves its figures."""
+  """Prints all chapters and saves the figures."""
   if len(argv) > 1:
     raise app.UsageError(f'unexpected arguments: {argv[1:]}')
   folder = pathlib.Path(_OUT.value)
@@ -285,7 +285,7 @@ def main(argv: Sequence[str]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
   except OSError as error:
     sys.exit(f'error: --out cannot be written: {error}')
-  logging.set_verbosity(logging.WARNING)  # JAX reports the TPUs it looked for.
+  logging.set_verbosity(logging.WARNING)  # JAX reports its search for TPUs.
   console = Console(width=80, highlight=False)
   story = Story(console)
   c, matrix = _down(story)

@@ -62,7 +62,7 @@ class AdoptionTest(absltest.TestCase):
             contextlib.redirect_stdout(printed)):
         adoption.main([])
       written = page.read_text(encoding='utf-8')
-    self.assertIn('Other: left out, a_library_that_is_not_there',
+    self.assertIn('Other: skipped, a_library_that_is_not_there',
                   printed.getvalue())
     self.assertIn('| Tiny: net | 2 | 0 |', written)
     self.assertNotIn('Other', written)

@@ -1,1 +1,1 @@
-"""Programs compiled for devices that are not here, and what they ask for."""
+"""Programs compiled for absent devices, and what they ask of them."""

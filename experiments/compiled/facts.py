@@ -1,4 +1,4 @@
-"""What a compiled program asks of its device, read from its text."""
+"""Facts about a compiled program, read from its text."""
 
 import dataclasses
 import math
@@ -7,7 +7,7 @@ import re
 from experiments.compiled import hlo
 
 _CUDNN = '__cudnn$'
-# These give the values of their first operand, in another order or type.
+# These return the values of their first operand in another order or type.
 _MOVES = {'bitcast', 'convert', 'copy', 'reshape', 'reverse', 'slice',
           'transpose'}
 _CONVOLUTIONS = {'convolution', 'custom-call', 'dot'}
@@ -15,13 +15,13 @@ _CONVOLUTIONS = {'convolution', 'custom-call', 'dot'}
 
 @dataclasses.dataclass(frozen=True)
 class Call:
-  """A convolution by cuDNN, or a product of matrices.
+  """A convolution by cuDNN, or a matrix product.
 
   Attributes:
-    kind: 'convForward', 'convBackwardInput' or 'convBackwardFilter', by which
-      XLA asks for cuDNN's function of that name; or 'matmul'.
-    operands: the arrays that are convolved or multiplied.
-    result: the array that comes out.
+    kind: 'convForward', 'convBackwardInput' or 'convBackwardFilter', XLA's
+      names of cuDNN's functions; or 'matmul'.
+    operands: arrays that are convolved or multiplied.
+    result: resulting array.
   """
   kind: str
   operands: tuple[hlo.Array, ...]
@@ -33,13 +33,9 @@ class Call:
 
 
 def calls(program: hlo.Program) -> tuple[Call, ...]:
-  """Finds the convolutions and products of matrices, in loops once each.
+  """Lists convolutions and matrix products of a GPU program, sorted by kind.
 
-  Args:
-    program: compiled for a GPU.
-
-  Returns:
-    The calls, sorted by kind.
+  A call in a loop is listed once.
   """
   found = []
   for computation, instruction, _ in program.walk():
@@ -51,19 +47,19 @@ def calls(program: hlo.Program) -> tuple[Call, ...]:
 
 def inserted_zeros(program: hlo.Program, at_least: int
                    ) -> tuple[hlo.Array, ...]:
-  """Finds arrays that have zeros between the elements of another one.
+  """Lists arrays of a GPU program with zeros between elements.
 
-  Those are written to memory, or are what a convolution or a product reads.
-  A padding within a loop that adds up several of them does not count.
+  An array counts if it is written to memory, or read by a convolution or a
+  matrix product. Padding inside a fused sum does not count.
 
   Args:
-    program: compiled for a GPU.
-    at_least: number of elements from which on an array counts. Kernels have
-      fewer than images.
+    program: program compiled for a GPU.
+    at_least: smallest number of elements that counts, which tells images from
+      kernels.
 
   Returns:
-    The arrays with the zeros. A convolution that spreads its operand by itself
-    gives its operand.
+    The arrays, with their zeros. For a convolution that dilates its operand,
+    the operand.
   """
   found = []
   for computation, instruction, _ in program.walk():
@@ -77,31 +73,18 @@ def inserted_zeros(program: hlo.Program, at_least: int
 
 
 def multiply_adds(program: hlo.Program) -> int:
-  """Counts products: of convolutions, of matrices, and of elements.
+  """Counts the multiply-adds of a GPU program.
 
-  A convolution has one for each tap and position, in its padding, too, as
-  `timing.layers.Layer.multiply_adds` counts. Elements are counted where two
-  arrays of floating-point numbers are multiplied, not an array and a number.
-
-  Args:
-    program: compiled for a GPU.
-
-  Returns:
-    The number of multiply-adds.
+  A convolution has one for each tap and position, including those in its
+  padding, as in `timing.layers.Layer.multiply_adds`. Elementwise products of
+  two floating-point arrays count as well, those of an array and a scalar not.
   """
   return sum(times * _products(computation, instruction)
              for computation, instruction, times in program.walk())
 
 
 def all_gathered(program: hlo.Program) -> tuple[hlo.Array, ...]:
-  """Finds arrays that devices collect from each other.
-
-  Args:
-    program: for several devices.
-
-  Returns:
-    The arrays, as they are when they are whole.
-  """
+  """Lists the arrays, in full, that devices gather from each other."""
   return tuple(
       instruction.results[-1] for _, instruction, _ in program.walk()
       if instruction.opcode in ('all-gather', 'all-gather-start'))
@@ -121,7 +104,7 @@ def _target(instruction: hlo.Instruction) -> str:
 
 
 def _window(instruction: hlo.Instruction) -> dict[str, tuple[int, ...]]:
-  """The numbers of a window by name, without its padding."""
+  """Returns the numbers of a window by name, without the padding."""
   return {name: tuple(map(int, numbers.split('x'))) for name, numbers in (
       re.findall(r'(\w+)=([\dx]+)(?= |$)',
                  instruction.attribute('window') or ''))}
@@ -134,7 +117,7 @@ def _operands(computation: hlo.Computation, instruction: hlo.Instruction
 
 
 def _has_inner_zeros(computation, pad) -> bool:
-  """Whether a pad puts anything between two elements."""
+  """Returns whether a pad inserts anything between elements."""
   shape = _operands(computation, pad)[0].shape
   steps = (pad.attribute('padding') or '').split('x')
   return any(size > 1 and step.count('_') == 2 and not step.endswith('_0')
@@ -142,7 +125,7 @@ def _has_inner_zeros(computation, pad) -> bool:
 
 
 def _is_whole(computation, instruction) -> bool:
-  """Whether an array is a result of its computation, or is convolved."""
+  """Returns whether an array is a result or an operand of a convolution."""
   return instruction.is_root or any(
       instruction.name in user.operands and (
           user.opcode in _CONVOLUTIONS or user.opcode == 'tuple'
@@ -151,7 +134,7 @@ def _is_whole(computation, instruction) -> bool:
 
 
 def _products(computation, instruction) -> int:
-  """The multiply-adds of one instruction."""
+  """Counts the multiply-adds of one instruction."""
   target = _target(instruction)
   if target.startswith(f'{_CUDNN}conv') or instruction.opcode == 'convolution':
     return _of_convolution(
@@ -173,7 +156,7 @@ def _products(computation, instruction) -> int:
 
 
 def _of_convolution(target, instruction, operands) -> int:
-  """One for each tap and coarse position, in whichever direction it goes."""
+  """Counts one for each tap and coarse position, in any direction."""
   (lhs, kernel, *_), result = operands, instruction.results[0]
   labels = re.search(r'\w+_(\w+)->\w+', instruction.attribute('dim_labels'))
   if target.endswith('convBackwardInput'):
@@ -186,7 +169,7 @@ def _of_convolution(target, instruction, operands) -> int:
 
 
 def _is_number(computation: hlo.Computation, name: str) -> bool:
-  """Whether an operand is one number, spread over an array."""
+  """Returns whether an operand is a scalar, broadcast or not."""
   operand = computation[name]
   if operand.opcode == 'broadcast':
     operand = computation[operand.operands[0]]

@@ -1,7 +1,7 @@
-"""Reads the text of a program that XLA has compiled.
+"""Parses the text of a program that XLA has compiled.
 
-The text is that of `jax.stages.Compiled.as_text()`: computations, one of which
-is the entry, each with an instruction a line:
+The text is that of `jax.stages.Compiled.as_text()`. It lists computations, one
+of which is the entry, with one instruction per line:
 
     ENTRY %main (y: f32[1,8]) -> f32[1,8] {
       %y = f32[1,8]{1,0} parameter(0)
@@ -30,7 +30,7 @@ class Array:
   """The type of an array.
 
   Attributes:
-    dtype: XLA's name of it, as 'bf16'.
+    dtype: XLA's name of the dtype, such as 'bf16'.
     shape: sizes of the axes.
   """
   dtype: str
@@ -42,7 +42,7 @@ class Array:
 
   @property
   def is_inexact(self) -> bool:
-    return self.dtype[0] in 'bfc'  # As bf16, f32 and c64.
+    return self.dtype[0] in 'bfc'  # Such as bf16, f32 and c64.
 
   def __str__(self) -> str:
     return f'{self.dtype}[{",".join(map(str, self.shape))}]'
@@ -53,12 +53,12 @@ class Instruction:
   """One line of a computation.
 
   Attributes:
-    name: by which others in the computation refer to it.
-    results: the arrays that it gives; more than one for a tuple.
-    opcode: what it does, as 'custom-call'.
-    operands: the names of its operands.
-    attributes: the rest of the line.
-    is_root: whether it is the result of the computation.
+    name: name, unique in the computation.
+    results: arrays of the result, several for a tuple.
+    opcode: operation, such as 'custom-call'.
+    operands: names of the operands.
+    attributes: rest of the line.
+    is_root: whether this is the result of the computation.
   """
   name: str
   results: tuple[Array, ...]
@@ -68,14 +68,7 @@ class Instruction:
   is_root: bool
 
   def attribute(self, name: str) -> str | None:
-    """Finds `name=value` among the attributes.
-
-    Args:
-      name: of the attribute.
-
-    Returns:
-      The value without quotes or braces around it, or None.
-    """
+    """Returns the value of an attribute without quotes or braces, or None."""
     found = re.search(
         rf'(?:^|[ ,]){name}=(?:\{{([^}}]*)\}}|"([^"]*)"|([^ ,]+))',
         self.attributes)
@@ -83,19 +76,12 @@ class Instruction:
         found) else None
 
   def indices(self, name: str) -> tuple[int, ...]:
-    """Reads an attribute that is a list of numbers, empty if absent.
-
-    Args:
-      name: of the attribute.
-
-    Returns:
-      The numbers.
-    """
+    """Returns the numbers in an attribute; none if it is absent."""
     return tuple(map(int, re.findall(r'\d+', self.attribute(name) or '')))
 
   @functools.cached_property
   def callees(self) -> tuple[str, ...]:
-    """Names of the computations that it runs, not those applied by element."""
+    """Names of computations that it runs, but not for each element."""
     found = []
     for name in ('calls', 'body', 'branch_computations', 'true_computation',
                  'false_computation', 'called_computations'):
@@ -110,24 +96,23 @@ Computation = dict[str, Instruction]
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-  """A program: instructions by name, by the name of their computation.
+  """A program.
 
   Attributes:
-    computations: all of them.
-    entry: the name of the one that runs first.
+    computations: computations by name; each has its instructions by name.
+    entry: name of the computation that runs first.
   """
   computations: dict[str, Computation]
   entry: str
 
   def walk(self) -> Iterator[tuple[Computation, Instruction, int]]:
-    """Goes through all that the program runs.
+    """Visits all instructions that the program runs.
 
     Yields:
-      A computation, an instruction of it, and how often it runs: in a loop,
-      once for each iteration.
+      A computation, one of its instructions, and how often this runs.
 
     Raises:
-      ValueError: it is not known how often a loop runs.
+      ValueError: the number of iterations of a loop is unknown.
     """
     todo = [(self.entry, 1)]
     while todo:
@@ -141,13 +126,7 @@ class Program:
 
 
 def parse(text: str) -> Program:
-  """Reads a program.
-
-  Args:
-    text: of `jax.stages.Compiled.as_text()`.
-
-  Returns:
-    The program.
+  """Parses the text of `jax.stages.Compiled.as_text()`.
 
   Raises:
     ValueError: the text has no entry computation.
@@ -168,7 +147,7 @@ def parse(text: str) -> Program:
 
 
 def _instruction(name: str, text: str, is_root: bool) -> Instruction:
-  """Reads what stands behind the "=": a type, opcode(operands), attributes."""
+  """Parses the text after "=": a type, opcode(operands), attributes."""
   end = _closing(text, 0) + 1 if text[0] == '(' else text.index(' ')
   start = text.index('(', end)
   stop = _closing(text, start)
@@ -179,21 +158,14 @@ def _instruction(name: str, text: str, is_root: bool) -> Instruction:
 
 
 def arrays(text: str) -> tuple[Array, ...]:
-  """Reads the type of an array, or of a tuple of arrays.
-
-  Args:
-    text: as 'f32[2,3]{1,0}' or '(f32[2]{0}, u8[0]{0})'.
-
-  Returns:
-    The arrays.
-  """
+  """Parses a type, such as 'f32[2,3]{1,0}' or '(f32[2]{0}, u8[0]{0})'."""
   return tuple(
       Array(dtype, tuple(int(n.lstrip('<=')) for n in sizes.split(',') if n))
       for dtype, sizes in _ARRAY.findall(text))
 
 
 def _closing(text: str, start: int) -> int:
-  """Where the bracket that opens at `start` is closed."""
+  """Returns the index of the bracket that closes the one at `start`."""
   closing, depth = [_BRACKETS[text[start]], text[start]], 0
   for i in range(start, len(text)):
     depth += {closing[1]: 1, closing[0]: -1}.get(text[i], 0)
@@ -203,7 +175,7 @@ def _closing(text: str, start: int) -> int:
 
 
 def _trips(instruction: Instruction) -> int:
-  """How often an instruction runs what it calls."""
+  """Returns how often an instruction runs the computations it calls."""
   if instruction.opcode != 'while':
     return 1
   if not (found := _TRIPS.search(instruction.attributes)):

@@ -1,4 +1,4 @@
-"""What is compiled: a layer, by whom, in which direction and dtype."""
+"""Compiles a layer of a library, in a given direction and dtype."""
 
 from collections.abc import Callable
 import dataclasses
@@ -10,22 +10,23 @@ from experiments.compiled import targets
 from experiments.timing import layers
 from experiments.timing import through_jax
 
-# What is compiled for each target. For a TPU, compilation takes seconds; there
-# the layers of linen and of Flax give the programs of tconv.nnx and lax.
+# Implementations compiled for each target. For a TPU, compilation takes seconds
+# and the layers of linen and Flax give the programs of tconv.nnx and lax.
 NAMES = {'h100': ('tconv', 'tconv.nnx', 'tconv.linen', 'lax', 'flax'),
          'v5e': ('tconv', 'tconv.nnx', 'lax')}
+
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
   """What a program asks of a device.
 
   Attributes:
-    calls: convolutions by cuDNN and products of matrices, in loops once each.
+    calls: cuDNN's convolutions and matrix products, as in `facts.calls`.
     inserted: arrays with zeros between the elements of an image.
-    multiply_adds: counted from the program.
-    temporary_bytes: of memory beside arguments and results.
-    flops: as XLA estimates them, twice the multiply-adds.
-    bytes_accessed: as XLA estimates them.
+    multiply_adds: number of multiply-adds, counted in the program.
+    temporary_bytes: bytes of memory beyond arguments and results.
+    flops: XLA's estimate of operations, two for a multiply-add.
+    bytes_accessed: XLA's estimate of bytes read and written.
   """
   calls: tuple[facts.Call, ...]
   inserted: tuple[hlo.Array, ...]
@@ -37,17 +38,16 @@ class Summary:
 
 def summarize(target: str, function: Callable[..., Any], *arguments: Any,
               at_least: int = 0) -> Summary:
-  """Compiles a function and reads the program.
+  """Compiles a function and summarizes the program.
 
   Args:
     target: one of `targets.NAMES`.
-    function: to compile.
-    *arguments: shapes, or trees of them, as `targets.placed` gives them.
-    at_least: number of elements from which on an array with zeros inserted
-      counts, as in `facts.inserted_zeros`.
+    function: function to compile.
+    *arguments: pytrees of results of `targets.placed`.
+    at_least: smallest size of an array with inserted zeros that counts.
 
   Returns:
-    What the program asks of the device.
+    The summary.
   """
   compiled: Any = targets.compiled(target, function, *arguments)
   costs = compiled.cost_analysis() or {}
@@ -61,20 +61,20 @@ def summarize(target: str, function: Callable[..., Any], *arguments: Any,
 
 def of_layer(target: str, name: str, layer: layers.Layer, kind: str,
              dtype: str) -> Summary:
-  """Compiles a layer and reads the program.
+  """Compiles a layer and summarizes the program.
 
   Args:
     target: one of `targets.NAMES`.
-    name: who computes it, one of `NAMES[target]`.
-    layer: to compute.
+    name: implementation, one of `NAMES[target]`.
+    layer: layer to compute.
     kind: one of `calls.KINDS`.
-    dtype: of all arrays.
+    dtype: dtype of all arrays.
 
   Returns:
-    What the program asks of the device.
+    The summary.
 
   Raises:
-    NotImplementedError: `name` cannot do it; the message says why.
+    NotImplementedError: the implementation does not support the layer.
   """
   function, shapes = through_jax.program(name, layer, kind)
   return summarize(
@@ -84,15 +84,10 @@ def of_layer(target: str, name: str, layer: layers.Layer, kind: str,
 
 
 def image_size(layer: layers.Layer) -> int:
-  """The number of elements from which on an array may be a fine image.
+  """Returns the smallest size that an array may have to be a fine image.
 
-  A coarse image among zeros may be a little smaller than the fine one, and has
-  its own number of channels.
-
-  Args:
-    layer: that the image belongs to.
-
-  Returns:
-    Half the elements of the fine image, with the fewer channels.
+  A coarse image with inserted zeros may be a little smaller than the fine
+  image, and has another number of channels. So this is half the pixels, times
+  the smaller number of channels.
   """
   return layer.output_pixels * min(layer.fan_in, layer.fan_out) // 2

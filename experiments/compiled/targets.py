@@ -1,8 +1,8 @@
-"""Devices that XLA compiles for, though they are not here.
+"""Compiles for devices that this machine does not have.
 
-Takes the compilers: the plugins of CUDA, and libtpu. `make codegen` installs
-them into an environment of their own, as the plugins complain at every start of
-JAX on a machine without a GPU.
+This needs JAX's CUDA plugin or libtpu. `make codegen` installs them into a
+separate environment, because on a machine without a GPU the plugin warns at
+every start of JAX.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,9 @@ from typing import Any
 import jax
 from jax.experimental import topologies
 
-# So that the compilers look for no device, and ask no network for one.
+from experiments.harness import workdir
+
+# Keeps the compilers from looking for devices, here or in the network.
 _ENVIRONMENT = {
     'JAX_SKIP_CUDA_CONSTRAINTS_CHECK': '1',
     'TPU_WORKER_HOSTNAMES': 'localhost',
@@ -23,25 +25,25 @@ _ENVIRONMENT = {
     'TPU_SKIP_MDS_QUERY': '1',
     'ALLOW_MULTIPLE_LIBTPU_LOAD': '1',
 }
-# Four devices each. For a GPU, XLA wants its description, too.
+# Four devices each. For a GPU, XLA also needs a description of the device.
 _TOPOLOGIES = {
     'h100': {'platform': 'cuda', 'topology_name': 'h100',
              'topology': '1x1x4'},
     'v5e': {'platform': 'tpu', 'topology_name': 'v5e:2x2'},
 }
-# What is tried out on a device is not known without one.
+# Autotuning needs the device.
 _OPTIONS: dict[str, dict[str, Any]] = {
     'h100': {'xla_gpu_autotune_level': 0}, 'v5e': {}}
 NAMES = tuple(_TOPOLOGIES)
 
 
-class MissingCompilerError(RuntimeError):
-  """There is no compiler for a device."""
+class MissingCompilerError(workdir.RunError):
+  """The compiler for a device is not installed."""
 
 
 @functools.cache
 def devices(target: str) -> Sequence[Any]:
-  """Gives four devices of a kind, for which programs can be compiled.
+  """Returns four devices for which programs can be compiled.
 
   Args:
     target: one of `NAMES`.
@@ -56,7 +58,7 @@ def devices(target: str) -> Sequence[Any]:
   if target not in NAMES:
     raise ValueError(f'target must be one of {", ".join(NAMES)}; got '
                      f'{target!r}.')
-  # Read as the compilers are loaded, which is later than JAX's import.
+  # Read when the compilers are loaded, which is after the import of JAX.
   os.environ.update(_ENVIRONMENT)
   jax.config.update('jax_platforms', 'cpu')
   options = dict(_TOPOLOGIES[target])
@@ -74,31 +76,13 @@ def devices(target: str) -> Sequence[Any]:
 
 def placed(target: str, shape: Sequence[int], dtype: Any
            ) -> jax.ShapeDtypeStruct:
-  """An argument on one device.
-
-  Args:
-    target: one of `NAMES`.
-    shape: of the array.
-    dtype: of the array.
-
-  Returns:
-    The shape, with the device.
-  """
+  """Returns shape and dtype of an argument, placed on one device."""
   place = jax.sharding.SingleDeviceSharding(devices(target)[0])
   return jax.ShapeDtypeStruct(shape, dtype, sharding=place)
 
 
 def compiled(target: str, function: Callable[..., Any], *arguments: Any
              ) -> jax.stages.Compiled:
-  """Compiles a function for devices that are not here.
-
-  Args:
-    target: one of `NAMES`.
-    function: to compile.
-    *arguments: shapes, or trees of them, with the sharding of each.
-
-  Returns:
-    The program.
-  """
+  """Compiles a function for shapes (or pytrees of them) with shardings."""
   return jax.jit(function).lower(*arguments).compile(
       compiler_options=_OPTIONS[target])

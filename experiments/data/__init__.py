@@ -1,1 +1,1 @@
-"""Real images that come with installed packages: no download, no network."""
+"""Images from installed packages, without downloads, and from folders."""

@@ -1,4 +1,4 @@
-"""Batches of what is in memory as a whole, by grain."""
+"""Batches of data in memory, by grain."""
 
 from collections.abc import Iterator
 from collections.abc import Mapping
@@ -8,25 +8,25 @@ from typing import Any
 import grain
 import numpy as np
 
-ALL = grain.sharding.NoSharding()  # One part, the whole.
+ALL = grain.sharding.NoSharding()  # One shard, the whole batch.
 
 
 def shuffled(data: Mapping[str, np.ndarray], *, batch_size: int,
              num_batches: int, seed: int, start: int = 0,
              shard: grain.sharding.ShardOptions = ALL
              ) -> Iterator[dict[str, np.ndarray]]:
-  """Goes through all items again and again, each time in another order.
+  """Yields batches of all items, in a new random order in every epoch.
 
   Args:
-    data: arrays by name, [N, ...].
-    batch_size: items in a batch.
-    num_batches: batches in all.
-    seed: what the order depends on, besides these numbers.
-    start: batches to leave out; the others are the same.
-    shard: the part of each batch to give.
+    data: [N, ...] arrays by name.
+    batch_size: number of items in a batch.
+    num_batches: number of batches.
+    seed: random seed of the order.
+    start: first batch to yield; all batches are the same for any `start`.
+    shard: part of each batch to yield.
 
   Returns:
-    Iterator over batches with the names of the data, [batch_size, ...].
+    Iterator over batches: [batch_size, ...] arrays by name.
   """
   items = [dict(zip(data, item)) for item in zip(*data.values())]
   times = math.ceil(num_batches * batch_size / len(items))
@@ -37,17 +37,17 @@ def shuffled(data: Mapping[str, np.ndarray], *, batch_size: int,
 
 def iterate(items: grain.MapDataset, *, batch_size: int, start: int, end: int,
             shard: grain.sharding.ShardOptions) -> Iterator[Any]:
-  """Makes batches, of which many processes have a part each.
+  """Yields one shard of each batch of ordered items.
 
   Args:
-    items: all of them, in their order.
-    batch_size: items in a batch, a multiple of the number of parts.
-    start: the first batch to give.
-    end: the first that is not given any more.
-    shard: the part of each batch to give; together they are the batch.
+    items: all items in order.
+    batch_size: number of items in a batch, a multiple of the shard count.
+    start: first batch to yield.
+    end: batch after the last one.
+    shard: part of each batch to yield.
 
   Returns:
-    Iterator over parts of batches.
+    Iterator over shards of batches.
   """
   index, count = shard.shard_index, shard.shard_count
   parts = items.batch(batch_size // count)

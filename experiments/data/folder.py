@@ -1,7 +1,7 @@
-"""Anybody's folder of images, for the studies that take one.
+"""Images, or images and masks, from a folder of the user.
 
-Files that cannot be read are left out with a warning that counts them; a folder
-without any that can is an error.
+Files that cannot be read are left out, with a warning. A folder without any
+readable image is an error.
 """
 
 import pathlib
@@ -12,60 +12,53 @@ from PIL import Image
 from experiments.data import images as images_lib
 from experiments.harness import workdir as workdir_lib
 
-NAME = 'folder:PATH'  # As a config has it.
+NAME = 'folder:PATH'  # Form of the name in a config.
 _PREFIX = 'folder:'
-_NAMED = 5  # Bad files that a warning names.
+_NAMED = 5  # Most unreadable files that a warning names.
 _SUFFIXES = ('.bmp', '.gif', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
 
 
 def path_of(name: str) -> str | None:
-  """Reads the path in a config's 'folder:PATH'.
-
-  Args:
-    name: of any data.
-
-  Returns:
-    The path, or None if the data are no folder or the path is empty.
-  """
+  """Returns PATH of 'folder:PATH', or None for any other name of data."""
   before, _, path = name.partition(_PREFIX)
   return path if path and not before else None
 
 
 def images(path: str, size: int, channels: int) -> np.ndarray:
-  """Reads all images of a folder and of those in it.
+  """Reads all images of a folder and its subfolders.
 
   Args:
-    path: the folder.
-    size: of the result in pixels; of each image it is the middle square,
-      shrunk.
-    channels: 1 for luminance, 3 for colours.
+    path: path of the folder.
+    size: side of the result in pixels. The middle square of each image is
+      resized to it.
+    channels: 1 for luminance, 3 for RGB.
 
   Returns:
     [N, size, size, channels] float32 in [0, 1], in the order of file names.
 
   Raises:
-    RunError: there is no image to read.
+    RunError: there is no readable image.
   """
   return _read(path, [(file,) for file in _files(path)],
                lambda file: _square(_image(file, channels), size))
 
 
 def images_and_masks(path: str, size: int) -> tuple[np.ndarray, np.ndarray]:
-  """Reads images with a class for each pixel, laid out as Oxford Pets.
+  """Reads images and masks from a folder with the layout of Oxford Pets.
 
-  That is images/NAME.jpg and annotations/trimaps/NAME.png, whose values are 1
-  for the pet, 2 for the background, 3 for the border.
+  The files are images/NAME.jpg and annotations/trimaps/NAME.png. Values of a
+  mask are 1 for the pet, 2 for the background and 3 for the border.
 
   Args:
-    path: the folder that holds both.
-    size: of the result in pixels.
+    path: path of the folder.
+    size: side of the result in pixels.
 
   Returns:
-    [N, size, size, 3] float32 in [0, 1], and [N, size, size] int32, the value
-    less 1.
+    [N, size, size, 3] float32 images in [0, 1], and [N, size, size] int32
+    masks, whose classes start at 0.
 
   Raises:
-    RunError: there is no image with its mask to read.
+    RunError: there is no readable image with a mask.
 
   References:
     Parkhi et al., `Cats and dogs
@@ -93,7 +86,7 @@ def _files(path: str | pathlib.Path) -> list[pathlib.Path]:
 
 
 def _read(path, sources, read) -> np.ndarray:
-  """Stacks what can be read, and tells of the rest."""
+  """Stacks the readable images, and warns of the others."""
   found, bad = [], []
   for files in sources:
     try:
@@ -110,7 +103,7 @@ def _read(path, sources, read) -> np.ndarray:
 
 
 def _image(file: pathlib.Path, channels: int) -> np.ndarray:
-  """[H, W, channels] pixels."""
+  """Reads [H, W, channels] pixels."""
   pixels, _ = images_lib.read(str(file))
   if channels == 1 and pixels.shape[-1] == 3:
     return images_lib.luminance(pixels)
@@ -118,7 +111,7 @@ def _image(file: pathlib.Path, channels: int) -> np.ndarray:
 
 
 def _mask(file: pathlib.Path) -> np.ndarray:
-  """[H, W, 1] classes, from 0."""
+  """Reads [H, W, 1] classes, which start at 0."""
   pixels, depth = images_lib.read(str(file))
   values = np.rint(pixels[..., :1] * 255).astype(np.uint8)
   if depth != '8-bit' or values.min() < 1 or values.max() > 3:
@@ -128,7 +121,7 @@ def _mask(file: pathlib.Path) -> np.ndarray:
 
 def _square(pixels: np.ndarray, size: int,
             resample: Image.Resampling = Image.Resampling.BOX) -> np.ndarray:
-  """[size, size, C] of the middle square, each channel resized by itself."""
+  """Resizes the middle square to [size, size, C], channel by channel."""
   height, width, _ = pixels.shape
   side = min(height, width)
   top, left = (height - side) // 2, (width - side) // 2

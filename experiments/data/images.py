@@ -1,10 +1,9 @@
-"""Anybody's image files, read at their full depth.
+"""Reads image files of many formats at their full depth.
 
-Pillow reads what has 8 bits a sample. It would round deeper images down to 8
-bits, so imagecodecs reads PNG of 16 bits, and tifffile (with imagecodecs, where
-it is compressed) TIFF of more than 8. Alpha is left out, and a rotation that
-EXIF asks for is not carried out: the pixels are those of the file. Of a file
-with several pages or frames, it is the first one.
+Pillow reads images of 8 bits per sample. It would reduce deeper images to 8
+bits, so imagecodecs reads 16-bit PNG, and tifffile (with imagecodecs for
+compressed data) deeper TIFF. Alpha and the rotation in EXIF data are ignored.
+Only the first page or frame of a file is read.
 """
 
 import os
@@ -21,26 +20,19 @@ import tifffile
 _FORMATS = ('BMP', 'GIF', 'JPEG', 'PNG', 'TIFF', 'WEBP')
 _TIFF_STARTS = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')
 _PNG_START = b'\x89PNG'
-_PNG_DEPTH = 24  # The place of this byte in the file.
-# Pillow's names: the modes of grey and RGB, and those that become one of them.
+_PNG_DEPTH = 24  # Position of this byte in the file.
+# Modes of Pillow that are read, and the grey or RGB mode to convert them to.
 _MODES = {'L': 'L', 'LA': 'LA', 'RGB': 'RGB', 'RGBA': 'RGBA', 'RGBX': 'RGB',
           '1': 'L', 'P': 'RGBA', 'PA': 'RGBA'}
 _BT709 = np.array([[.2126], [.7152], [.0722]], np.float32)
 
 
 class ImageError(Exception):
-  """An image that cannot be used; the message is one line that says why."""
+  """An image cannot be used; the message is one line with the reason."""
 
 
 def luminance(rgb: np.ndarray) -> np.ndarray:
-  """Mixes colours to the luminance of BT.709, without undoing their gamma.
-
-  Args:
-    rgb: [H, W, 3] float32 image.
-
-  Returns:
-    [H, W, 1] float32 luminance.
-  """
+  """Returns [H, W, 1] BT.709 luma of [H, W, 3] colors, gamma-encoded as is."""
   return rgb @ _BT709
 
 
@@ -48,18 +40,17 @@ def read(path: str) -> tuple[np.ndarray, str]:
   """Reads an image file.
 
   Args:
-    path: of a BMP, GIF, JPEG, PNG, TIFF or WebP file: grey, RGB or a palette,
-      of unsigned integers or floats, with or without alpha.
+    path: path of a BMP, GIF, JPEG, PNG, TIFF or WebP file. Its image may be
+      grey, RGB or have a palette, with or without alpha, in unsigned integers
+      or floats.
 
   Returns:
-    [H, W, C] float32 pixels, where C is 1 or 3: integers divided by the largest
-    of their depth, floats as they are; and the depth, like '16-bit' or
-    'float32'.
+    [H, W, C] float32 pixels with C = 1 or 3, and the depth, such as '16-bit' or
+    'float32'. Integers are divided by the largest value of their depth.
 
   Raises:
-    ImageError: the file cannot be read, or not as a whole, or it holds an image
-      of another kind, with more pixels than Pillow's limit, with NaN or
-      infinity.
+    ImageError: the file cannot be read completely, or its image is of another
+      kind, has more pixels than Pillow's limit, or has NaN or infinity.
   """
   try:
     if not stat.S_ISREG(os.stat(path).st_mode):
@@ -73,7 +64,7 @@ def read(path: str) -> tuple[np.ndarray, str]:
     raise ImageError(error.strerror or str(error)) from error
   except ImageError:
     raise
-  except Exception as error:  # Decoders raise anything on a damaged file.
+  except Exception as error:  # Decoders raise anything for damaged files.
     message = f'{type(error).__name__}: {error}'
     raise ImageError(' '.join(message.split())) from error
   if samples.ndim == 2:
@@ -82,7 +73,7 @@ def read(path: str) -> tuple[np.ndarray, str]:
   if samples.dtype.kind == 'u':
     largest = np.float32(2**bits - 1)
     return samples.astype(np.float32) / largest, f'{bits}-bit'
-  with np.errstate(over='ignore'):  # To infinity, which is named here.
+  with np.errstate(over='ignore'):  # Overflow is an error below.
     pixels = samples.astype(np.float32)
   if bad := np.count_nonzero(~np.isfinite(pixels)):
     raise ImageError(f'{bad} of {pixels.size} samples are NaN or infinite')
@@ -90,7 +81,7 @@ def read(path: str) -> tuple[np.ndarray, str]:
 
 
 def _decode(file: BinaryIO) -> tuple[np.ndarray, int]:
-  """Gives [H, W] or [H, W, samples] as they are stored, and bits a sample."""
+  """Returns stored [H, W] or [H, W, samples] values, and bits per sample."""
   start = file.read(_PNG_DEPTH + 1)
   file.seek(0)
   if start.startswith(_TIFF_STARTS):

@@ -1,8 +1,8 @@
 """Photographs from the scikit-image and scikit-learn packages.
 
-Luminance is that of BT.709, [H, W, 1] float32 in [0, 1]. Images are split into
-training and test by name, never by crop. `moon` is left out for good: each of
-its pixels is there 2x2 times, the very pattern that the studies look for.
+Luminance is BT.709 luma, [H, W, 1] float32 in [0, 1]. Images are split into
+training and test by name, never by crop. `moon` must not be used: its pixels
+are repeated 2x2 times, which is the pattern that the studies measure.
 """
 
 from collections.abc import Iterator
@@ -22,14 +22,14 @@ from experiments.data import images
 TRAIN = ('astronaut', 'coffee', 'camera', 'brick', 'grass',
          'hubble_deep_field', 'stereo_motorcycle', 'china')
 TEST = ('chelsea', 'flower', 'gravel')
-SMALLEST = 300  # Pixels; the narrowest side of all.
+SMALLEST = 300  # Shortest side of all photographs, in pixels.
 
 CREDITS = (
     'china.jpg by danielbuechele and flower.jpg by vultilion, both CC BY 2.0 '
     '(https://creativecommons.org/licenses/by/2.0/), from scikit-learn; all '
     'other photographs from scikit-image. Shown in luminance, cropped.')
 
-# Files that are not NAME.png of scikit-image.
+# Files other than NAME.png of scikit-image.
 _FILES = {
     'hubble_deep_field': ('skimage.data', 'hubble_deep_field.jpg'),
     'stereo_motorcycle': ('skimage.data', 'motorcycle_left.png'),
@@ -41,22 +41,12 @@ Pair = dict[str, np.ndarray]
 
 
 def load(name: str) -> np.ndarray:
-  """Reads a photograph in luminance.
-
-  Args:
-    name: one of `TRAIN` or `TEST`.
-
-  Returns:
-    [H, W, 1] float32 luminance in [0, 1].
-
-  Raises:
-    ValueError: there is no such photograph here.
-  """
+  """Reads a photograph as [H, W, 1] float32 luminance in [0, 1]."""
   return images.luminance(load_rgb(name))
 
 
 def load_rgb(name: str) -> np.ndarray:
-  """Reads a photograph in colour; some of them are grey.
+  """Reads a photograph in RGB; some photographs are grey.
 
   Args:
     name: one of `TRAIN` or `TEST`.
@@ -65,7 +55,7 @@ def load_rgb(name: str) -> np.ndarray:
     [H, W, 3] float32 in [0, 1].
 
   Raises:
-    ValueError: there is no such photograph here.
+    ValueError: `name` is none of these.
   """
   if name not in TRAIN + TEST:
     raise ValueError(
@@ -80,11 +70,11 @@ def downsampled_pair(image: np.ndarray, scale: int) -> Pair:
 
   Args:
     image: [H, W, 1] luminance in [0, 1].
-    scale: factor between the two; the image is cropped to a multiple of it.
+    scale: downsampling factor; the image is cropped to a multiple of it.
 
   Returns:
-    'low': [H // scale, W // scale, 1], by antialiased bicubic downsampling, and
-    'high': [H // scale * scale, W // scale * scale, 1]; both in [0, 1].
+    'low': [H // scale, W // scale, 1] by antialiased bicubic downsampling, and
+    'high': [H // scale * scale, W // scale * scale, 1], both in [0, 1].
   """
   height, width = (size // scale for size in image.shape[:2])
   high = image[:height * scale, :width * scale]
@@ -96,20 +86,20 @@ def random_patches(pairs: Sequence[Pair], *, size: int, batch_size: int,
                    num_batches: int, seed: int, start: int = 0,
                    shard: grain.sharding.ShardOptions = batches.ALL
                    ) -> Iterator[Pair]:
-  """Cuts aligned patches from random places.
+  """Yields batches of aligned patches at random positions.
 
   Args:
-    pairs: 'low' and 'high' of each image; each is seen equally often.
-    size: of a low-resolution patch in pixels.
-    batch_size: patches in a batch.
-    num_batches: batches in all.
-    seed: what the order and the places depend on, besides these numbers.
-    start: batches to leave out; the others are the same.
-    shard: the part of each batch to give.
+    pairs: 'low' and 'high' of each image; all are drawn equally often.
+    size: side of a low-resolution patch in pixels.
+    batch_size: number of patches in a batch.
+    num_batches: number of batches.
+    seed: random seed of order and positions.
+    start: first batch to yield; all batches are the same for any `start`.
+    shard: part of each batch to yield.
 
   Returns:
-    Iterator over batches with 'low', [batch_size, size, size, 1], and 'high',
-    the same pixels enlarged by the scale of the pairs.
+    Iterator over batches: 'low', [batch_size, size, size, 1], and 'high', the
+    same patches at high resolution.
   """
 
   def cut(pair: Pair, rng: np.random.Generator) -> Pair:
@@ -121,7 +111,7 @@ def random_patches(pairs: Sequence[Pair], *, size: int, batch_size: int,
       patch[name] = image[top * s:(top + size) * s, left * s:(left + size) * s]
     return patch
 
-  # Repeated first: grain takes milliseconds to shuffle among few elements.
+  # Repeated first, because grain takes milliseconds to shuffle few elements.
   times = math.ceil(num_batches * batch_size / len(pairs))
   patches = grain.MapDataset.source(pairs).repeat(times).seed(seed).shuffle()
   return batches.iterate(patches.random_map(cut), batch_size=batch_size,

@@ -1,9 +1,10 @@
-"""Mosaics of photographed textures, with exact labels: semi-synthetic images.
+"""Semi-synthetic images: mosaics of photographed textures with exact labels.
 
-Brick, grass and gravel of scikit-image are cut into the cells of random sites,
-each of which has its own place, zoom, brightness and contrast: the mean of a
-cell says nothing of its class, and not every edge is one between classes. The
-left half of each photograph is for training, the right one is held out.
+The Voronoi cells of random sites are filled with brick, grass and gravel of
+scikit-image. Each cell has its own position, zoom, brightness and contrast.
+Therefore the mean of a cell does not depend on its class, and some edges are
+between cells of the same class. The left half of each photograph is for
+training, and the right half is held out.
 """
 
 from collections.abc import Sequence
@@ -15,13 +16,13 @@ from experiments.data import photographs
 
 NAMES = ('brick', 'grass', 'gravel')
 CREDITS = 'brick, grass and gravel from scikit-image, CC0.'
-LARGEST = 89  # Pixels of a mosaic: a side of a half at the last of the zooms.
+LARGEST = 89  # Largest side of a mosaic: that of a half at the last zoom.
 
 _ZOOMS = (.5, .35)
-_CELLS = (30, 60)  # In an image; the second number is the first that is not.
+_CELLS = (30, 60)  # Range of the number of cells, exclusive at the end.
 _BRIGHTNESS = (.4, .6)
 _CONTRAST = (.12, .2)  # Standard deviation of a texture.
-_NOISE = (0., .02)  # Standard deviation, of a whole mosaic.
+_NOISE = (0., .02)  # Standard deviation of the noise of a mosaic.
 _SEEDS = {'train': 0, 'test': 1}
 
 Texture = Sequence[np.ndarray]
@@ -35,11 +36,11 @@ def load(part: str) -> list[Texture]:
     part: 'train' or 'test'.
 
   Returns:
-    For each of `NAMES`, [h, w] float32 arrays of several zooms, of mean 0 and
+    For each of `NAMES`, [h, w] float32 arrays at several zooms, with mean 0 and
     variance 1.
 
   Raises:
-    ValueError: there is no such part.
+    ValueError: `part` is neither.
   """
   if part not in _SEEDS:
     raise ValueError(f'part must be train or test; got {part!r}.')
@@ -59,13 +60,13 @@ def mosaic(textures: Sequence[Texture], size: int,
   """Makes an image and its labels.
 
   Args:
-    textures: as `load` gives them.
-    size: of the image in pixels, up to `LARGEST`.
-    rng: where all is drawn from.
+    textures: result of `load`.
+    size: side of the image in pixels, at most `LARGEST`.
+    rng: random generator.
 
   Returns:
     'image', [size, size, 1] float32 in [0, 1], and 'mask', [size, size] int32
-    indices into the textures.
+    indices of the textures.
   """
   sites = rng.uniform(0, size, (rng.integers(*_CELLS), 2, 1, 1))
   cell = np.argmin(((np.indices((size, size)) - sites)**2).sum(1), 0)
@@ -83,16 +84,7 @@ def mosaic(textures: Sequence[Texture], size: int,
 
 
 def mosaics(part: str, number: int, size: int) -> Mosaic:
-  """Makes mosaics, the same each time.
-
-  Args:
-    part: 'train' or 'test'.
-    number: of mosaics.
-    size: of a mosaic in pixels, up to `LARGEST`.
-
-  Returns:
-    'image', [number, size, size, 1], and 'mask', [number, size, size].
-  """
+  """Makes mosaics with a fixed seed: stacked results of `mosaic`."""
   textures, rng = load(part), np.random.default_rng(_SEEDS[part])
   made = [mosaic(textures, size, rng) for _ in range(number)]
   return {name: np.stack([one[name] for one in made])

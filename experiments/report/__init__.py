@@ -1,1 +1,1 @@
-"""What a run leaves for a reader: figures and one self-contained page."""
+"""Figures of the reports."""

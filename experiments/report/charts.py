@@ -1,7 +1,7 @@
-"""Charts: the numbers of a study, upsampler by upsampler.
+"""Charts that compare upsamplers.
 
-There are more upsamplers than colors that can be told apart, so that each one
-also has a marker or a line style of its own, or a number written out.
+There are more upsamplers than distinguishable colors. Each one therefore has
+its own marker or line style as well, or a number.
 """
 
 from collections.abc import Mapping
@@ -18,16 +18,17 @@ import numpy as np
 from experiments.harness import results
 from experiments.report import style
 
-_COLUMNS = 3  # Of phase maps: upsamplers side by side.
+_COLUMNS = 3  # Upsamplers side by side in phase maps.
 
 
 def psnr_against_grid_level(
     points: Mapping[str, tuple[results.Interval, results.Interval]], *,
     truth_level: float) -> Figure:
-  """Draws how near each upsampler comes against the grid that it paints.
+  """Draws the PSNR of each upsampler over its grid level.
 
-  The points are numbered, and the legend names the numbers. Bars are the
-  intervals; where one is much longer than upsamplers differ, the frame cuts it.
+  The points are numbered, and the legend gives their names. Lines show the
+  intervals, and may end at the frame if they are much longer than the
+  differences between upsamplers.
 
   Args:
     points: intervals of the grid level and of the PSNR in dB, by name.
@@ -60,12 +61,12 @@ def psnr_against_grid_level(
 def learning_curves(
     curves: Mapping[str, tuple[Sequence[int], Sequence[float]]], *,
     label: str) -> Figure:
-  """Draws losses against steps.
+  """Draws losses over steps.
 
   Args:
-    curves: steps and their losses, by the name of the training. Batches are
-      noisy: each loss is drawn as the median of the tenth of all around it.
-    label: of the losses, with their unit.
+    curves: steps and their losses, by the name of the training. To reduce
+      noise, each loss is replaced by the median of a window of a tenth of all.
+    label: label of the axis of losses, with their unit.
 
   Returns:
     The figure.
@@ -84,14 +85,13 @@ def learning_curves(
 
 def radial_spectra(spectra: Mapping[str, np.ndarray], truth: np.ndarray, *,
                    period: int, size: int) -> Figure:
-  """Draws spectra over that of the truth, and marks the grid bins.
+  """Draws spectra relative to that of the truth, and marks the grid bins.
 
   Args:
-    spectra: [R] arrays of power, as `tconv.spectrum.radial_spectrum` gives
-      them, by name.
-    truth: [R] array, that of the truth.
-    period: of the marked pattern in pixels.
-    size: of the shorter side of the images in pixels; index r of a spectrum is
+    spectra: [R] results of `tconv.spectrum.radial_spectrum` by name.
+    truth: [R] spectrum of the truth.
+    period: period of the marked pattern in pixels.
+    size: shorter side of the images in pixels; index r of a spectrum is
       r / size cycles per pixel.
 
   Returns:
@@ -101,12 +101,12 @@ def radial_spectra(spectra: Mapping[str, np.ndarray], truth: np.ndarray, *,
   axes.axhline(0, color=style.GREY, label='ground truth')
   frequency = np.arange(len(truth)) / size
   for name, power in spectra.items():
-    # Finite where an image has no power at all.
+    # Stays finite if an image has no power.
     ratio = (power + 1e-30) / (truth + 1e-30)
     axes.plot(frequency, 10 * np.log10(ratio), label=name)
   axes.set(xlabel='distance from frequency zero, cycles per pixel',
            ylabel='power over that of the truth, dB', xlim=(0, .72))
-  # What an upsampler cancels altogether would flatten all others.
+  # Frequencies that an upsampler cancels would flatten all other curves.
   axes.set_ylim(bottom=max(axes.get_ylim()[0], -60))
   # Each grid bin has mirror images in the same annulus.
   bins = list(itertools.combinations_with_replacement(
@@ -123,19 +123,19 @@ def radial_spectra(spectra: Mapping[str, np.ndarray], truth: np.ndarray, *,
 
 
 def phase_maps(maps: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Figure:
-  """Draws the means of the phases: the pattern that an upsampler adds.
+  """Draws the means of the phases, the pattern that an upsampler adds.
 
   Args:
-    maps: two [s, s] arrays by name, the means that the kernel predicts, and
-      those measured in the image, in 8-bit levels. Their own mean is taken
-      off. Numbers are written out up to s = 4.
+    maps: two [s, s] arrays by name, in 8-bit levels: the means that the kernel
+      predicts, and those measured in the image. The overall mean is subtracted.
+      Numbers are shown up to s = 4.
 
   Returns:
     The figure.
   """
   patterns = {name: [means - np.mean(means) for means in pair]
               for name, pair in maps.items()}
-  # The largest, unless it is of one upsampler that would leave the others pale.
+  # The largest, unless a single upsampler would make all others pale.
   *_, second, first = 0, *sorted(np.abs(p).max() for p in patterns.values())
   limit = max(min(first, 2 * second) or first, .01)
   shade = ScalarMappable(Normalize(-limit, limit), 'RdBu_r')
@@ -163,7 +163,7 @@ def phase_maps(maps: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Figure:
 
 
 def _canvas() -> tuple[Figure, Axes]:
-  """Axes with room for a legend beside them, and a style for each line."""
+  """Makes axes with room for a legend, and a style for each line."""
   figure = Figure(figsize=(10.5, 5.2), layout='constrained')
   axes = figure.subplots()
   axes.set_prop_cycle(color=style.LINES * len(style.DASHES),
@@ -173,8 +173,8 @@ def _canvas() -> tuple[Figure, Axes]:
 
 def _number(figure: Figure, axes: Axes,
             points: Sequence[tuple[float, float]]) -> None:
-  """Writes numbers from 1 beside points, near them and where there is room."""
-  figure.draw_without_rendering()  # Fixes where the points are.
+  """Writes numbers from 1 near the points, where there is room."""
+  figure.draw_without_rendering()  # Fixes the positions of the points.
   places = axes.transData.transform(points)
   turns = np.linspace(0, 2 * np.pi, 16, endpoint=False) + np.pi / 4
   offsets = np.array([(radius * np.cos(turn), radius * np.sin(turn))

@@ -1,4 +1,4 @@
-"""Figures: what an eye sees, beside what a spectrum shows.
+"""Crops of images beside their spectra.
 
 Images are [H, W] arrays of luminance in [0, 1].
 """
@@ -13,21 +13,20 @@ import numpy as np
 from experiments.report import style
 
 _COLUMNS = 4
-_PATCH = 64  # About so many pixels across a patch of `patch_spectrum`.
+_PATCH = 64  # Approximate side in pixels of a patch of `patch_spectrum`.
 _REACH = 10  # Bins shown on each side of a grid bin.
 
 
 def patch_spectrum(image: np.ndarray, period: int) -> np.ndarray:
-  """The mean power spectrum of an image's patches, which overlap by half.
+  """Computes the mean power spectrum of patches that overlap by half.
 
   Args:
     image: [H, W] array, at least 2 periods large.
-    period: in pixels.
+    period: period of the pattern in pixels.
 
   Returns:
-    [size, size] power in dB, frequency zero at [0, 0], where size is the
-    multiple of 2 * period nearest to 64, as far as the image is large enough. A
-    line of amplitude 1 has 0 dB.
+    [size, size] power in dB, as in `mean_power`. The size is the multiple of
+    2 * period nearest to 64 that fits into the image.
   """
   size = 2 * period * min(
       round(_PATCH / (2 * period)) or 1, min(image.shape) // (2 * period))
@@ -36,29 +35,24 @@ def patch_spectrum(image: np.ndarray, period: int) -> np.ndarray:
 
 
 def mean_power(images: np.ndarray) -> np.ndarray:
-  """The mean power spectrum of images.
+  """Computes the [H, W] mean power spectrum of [..., H, W] images in dB.
 
-  Args:
-    images: [..., H, W] array.
-
-  Returns:
-    [H, W] power in dB, frequency zero at [0, 0]. A line of amplitude 1 has
-    0 dB.
+  Frequency zero is at [0, 0], and a line of amplitude 1 has 0 dB.
   """
   power = _power(images)
   return 10 * np.log10(power.mean(tuple(range(power.ndim - 2))) + 1e-12)
 
 
 def around_grid_bins(image: np.ndarray, period: int) -> np.ndarray:
-  """The spectrum next to the frequencies of a pattern, at full resolution.
+  """Computes the spectrum around the grid bins at full resolution.
 
   Args:
-    image: [H, W] array, cropped to multiples of the period.
-    period: in pixels.
+    image: [H, W] array; it is cropped to multiples of the period.
+    period: period of the pattern in pixels.
 
   Returns:
-    [21, 21] power in dB, summed over the grid bins, which are in the middle,
-    where 0 dB is the mean at a distance of 2 to 5 bins. In the middle it is
+    [21, 21] power in dB, summed over grid bins, which are at the center. The
+    mean at a distance of 2 to 5 bins is 0 dB, so that the center is
     `tconv.grid_level`.
   """
   height, width = (size - size % period for size in image.shape)
@@ -78,11 +72,11 @@ def crops_and_spectra(images: Mapping[str, np.ndarray], *, top: int, left: int,
   """Draws a crop of each image, its spectrum, and a close view of grid bins.
 
   Args:
-    images: [H, W] arrays in [0, 1] by their titles.
-    top: of the crop.
-    left: of the crop.
-    size: of the crop in pixels.
-    period: in pixels, of the pattern whose frequencies are marked.
+    images: [H, W] arrays in [0, 1] by title.
+    top: first row of the crop.
+    left: first column of the crop.
+    size: side of the crop in pixels.
+    period: period in pixels of the pattern whose frequencies are marked.
 
   Returns:
     The figure.
@@ -116,13 +110,13 @@ def crops_and_spectra(images: Mapping[str, np.ndarray], *, top: int, left: int,
 
 def draw_spectrum(axes: Axes, power: np.ndarray, period: int, *,
                   limits: tuple[float, float] = (-110, -40)) -> None:
-  """Draws a spectrum so that no grid bin is at an edge, and marks them.
+  """Draws a spectrum, shifted to have no grid bin at an edge, and marks these.
 
   Args:
-    axes: to draw in.
-    power: [size, size] power in dB, as `patch_spectrum` gives it.
-    period: in pixels.
-    limits: of the colours in dB.
+    axes: axes to draw in.
+    power: [size, size] result of `patch_spectrum`.
+    period: period of the pattern in pixels.
+    limits: limits of the color scale in dB.
   """
   start = -1 / (2 * period) - .5 / len(power)
   axes.imshow(
@@ -141,13 +135,13 @@ def draw_spectrum(axes: Axes, power: np.ndarray, period: int, *,
 
 
 def _lines(period: int) -> list[tuple[int, int]]:
-  """Grid bins of a period, in units of 1 / period, without the mean's."""
+  """Returns the grid bins, in units of 1 / period, without the mean."""
   return [(row, column) for row in range(period) for column in range(period)
           if row or column]
 
 
 def _power(x: np.ndarray) -> np.ndarray:
-  """Power spectra of [..., H, W] images under a periodic Hann window."""
+  """Computes power spectra of [..., H, W] images with a Hann window."""
   window = np.multiply.outer(*(
       .5 - .5 * np.cos(2 * np.pi * np.arange(size) / size)
       for size in x.shape[-2:]))

@@ -1,4 +1,4 @@
-"""Sheets of small pictures, and the mean spectra of many."""
+"""Sheets of small images, and mean spectra of many images."""
 
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -17,11 +17,11 @@ _WIDTH = 9  # Inches of a row of pictures.
 
 
 def sheet(rows: Mapping[str, Sequence[np.ndarray]]) -> Figure:
-  """Draws rows of pictures that are all equally large.
+  """Draws rows of images of equal size.
 
   Args:
-    rows: by their titles; pictures are [H, W] grey or [H, W, 3] colors in
-      [0, 1], or [H, W] integers, the classes of a mask.
+    rows: images by title of the row: [H, W] grey or [H, W, 3] colors in [0, 1],
+      or [H, W] integer masks of classes.
 
   Returns:
     The figure.
@@ -41,7 +41,7 @@ def sheet(rows: Mapping[str, Sequence[np.ndarray]]) -> Figure:
 
 
 def _colors(picture: np.ndarray) -> np.ndarray:
-  """[H, W, 3] colors of a picture."""
+  """Returns [H, W, 3] colors of an image or a mask."""
   if np.issubdtype(picture.dtype, np.integer):
     return _CLASSES[picture % len(_CLASSES)]
   if picture.ndim == 2:
@@ -53,13 +53,12 @@ def mean_spectra(images: Mapping[str, np.ndarray], *, period: int) -> Figure:
   """Draws the mean power spectrum of each stack of images.
 
   Args:
-    images: [N, H, W] arrays by their titles, H and W the same multiple of twice
-      the period.
-    period: in pixels, whose frequencies are marked, and with them those of its
-      divisors.
+    images: [N, H, W] arrays by title, with H = W a multiple of 2 * period.
+    period: period in pixels whose frequencies, which include those of its
+      divisors, are marked.
 
   Returns:
-    The figure; all spectra have one scale.
+    The figure, with one color scale for all spectra.
   """
   powers = {title: figures.mean_power(stack)
             for title, stack in images.items()}

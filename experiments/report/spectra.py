@@ -1,4 +1,4 @@
-"""The spectra of one image, channel by channel, for anybody's image."""
+"""The spectra of the channels of one image."""
 
 from collections.abc import Mapping
 
@@ -8,23 +8,22 @@ import numpy as np
 from experiments.report import figures
 
 _SIDE = 2.9  # Inches of a panel.
-_CROP = 32  # Pixels a side: so few that each one is seen.
-_MIDDLE = 1024  # Pixels a side that patches are taken from: memory is bounded.
-_THUMBNAIL = 256  # Pixels of the longer side, or a little fewer.
+_CROP = 32  # Side in pixels of the crop, in which single pixels are visible.
+_MIDDLE = 1024  # Largest side in pixels of the source of patches, for memory.
+_THUMBNAIL = 256  # Largest side of the thumbnail in pixels.
 
 
 def annotated_spectra(pixels: np.ndarray, channels: Mapping[str, np.ndarray],
                       *, title: str, period: int) -> Figure:
   """Draws an image, its spectra, and a close view of their grid bins.
 
-  Beyond [-1, 1], image and power spectra are drawn divided by the largest
-  absolute value.
+  Images that exceed [-1, 1] are divided by their largest absolute value.
 
   Args:
-    pixels: [H, W, C] image, where C is 1 or 3, at least 4 periods large.
+    pixels: [H, W, C] image with C = 1 or 3, at least 4 periods large.
     channels: [H, W] arrays by the titles of their spectra.
-    title: of the figure.
-    period: in pixels, of the pattern whose frequencies are marked.
+    title: title of the figure.
+    period: period in pixels of the pattern whose frequencies are marked.
 
   Returns:
     The figure.

@@ -11,8 +11,8 @@ BLUE, ORANGE, SKY, VERMILION, GREEN, PINK, YELLOW, BLACK = (
 # In this order, neighbors differ most.
 LINES = (BLUE, VERMILION, GREEN, PINK, BLACK, ORANGE, SKY)
 CLASSES = (BLUE, ORANGE, GREEN, PINK, SKY, VERMILION, YELLOW, BLACK)
-# There are more lines and points than colors, so that each has a dash or a
-# marker as well: lengths without a common divisor, for 28 and 35 pairs.
+# Combined with the colors, for more lines and points than there are colors. The
+# lengths have no common divisor with that of LINES: 28 and 35 combinations.
 DASHES = ('-', '--', ':', '-.')
 MARKERS = ('o', 's', '^', 'D', 'v')
 GREY, PALE = '#666666', '#eeeeee'

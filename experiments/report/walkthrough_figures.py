@@ -1,8 +1,8 @@
-"""Drawings of the walkthrough: grids of small numbers, to be redone by hand.
+"""Figures of the walkthrough: grids of small numbers.
 
-Every function takes NumPy arrays [rows, columns] and returns a figure. Colors
-are those of `style`, or run from light to dark, so that they can be told apart
-with any color vision; each number is also written out.
+Every function takes [rows, columns] NumPy arrays and returns a figure. Colors
+are those of `style`, or run from light to dark, so that readers with any color
+vision can distinguish them. All numbers are written out.
 """
 
 from collections.abc import Callable
@@ -23,17 +23,7 @@ STAMPS = (style.SKY, style.ORANGE, '#2fb58c', '#e09bc1')
 
 def matrix(image: np.ndarray, kernel: np.ndarray, c: np.ndarray,
            output: np.ndarray) -> Figure:
-  """Draws a convolution twice: as a kernel that slides, and as a matrix.
-
-  Args:
-    image: [4, 4] input.
-    kernel: [3, 3] taps.
-    c: [4, 16] matrix.
-    output: [2, 2] output.
-
-  Returns:
-    The figure.
-  """
+  """Draws a convolution as a sliding kernel and as a [4, 16] matrix `c`."""
   figure, axes = _canvas(21.5, 16.2)
   taps, plain = _light_to_dark(11), lambda value: PLAIN
   _write(axes, 0, 0, 'A kernel slides over an image ...', size=14)
@@ -47,7 +37,7 @@ def matrix(image: np.ndarray, kernel: np.ndarray, c: np.ndarray,
   _cells(axes, (1, 11.9), c, taps, 'C, 4x16: nine taps in every row', zero='')
   _write(axes, 18, 13.9, '=', size=18)
   _cells(axes, (19, 11.9), output.reshape(4, 1), plain, 'y')
-  # What the first output comes from: nine positions, one row of C.
+  # The first output, and its sources: nine positions, one row of C.
   for corner, size in [((1, 2), (3, 3)), ((14, 3), (1, 1)),
                        ((1, 11.9), (16, 1)), ((19, 11.9), (1, 1))]:
     _frame(axes, corner, size)
@@ -56,12 +46,12 @@ def matrix(image: np.ndarray, kernel: np.ndarray, c: np.ndarray,
 
 def one_to_nine(coarse: np.ndarray, stamps: np.ndarray,
                 fine: np.ndarray) -> Figure:
-  """Draws how each coarse value touches nine fine positions.
+  """Draws how each coarse value contributes to nine fine positions.
 
   Args:
     coarse: [2, 2] input of the transposed convolution.
-    stamps: [4, 4, 4], what each coarse value adds to the fine grid.
-    fine: [4, 4] sum of the stamps.
+    stamps: [4, 4, 4] contributions of the four coarse values.
+    fine: [4, 4] sum of the contributions.
 
   Returns:
     The figure.
@@ -89,12 +79,12 @@ def one_to_nine(coarse: np.ndarray, stamps: np.ndarray,
 
 def zero_insertion(coarse: np.ndarray, padded: np.ndarray, turned: np.ndarray,
                    fine: np.ndarray) -> Figure:
-  """Draws a strided transpose as the convolution of an input full of zeros.
+  """Draws a transpose of stride 2 as a convolution with inserted zeros.
 
   Args:
     coarse: [2, 2] input.
-    padded: [7, 7], the input spread out and surrounded by zeros.
-    turned: [3, 3] taps, turned by 180 degrees.
+    padded: [7, 7] input with zeros inserted and padded.
+    turned: [3, 3] kernel, rotated by 180 degrees.
     fine: [5, 5] output.
 
   Returns:
@@ -121,11 +111,11 @@ def zero_insertion(coarse: np.ndarray, padded: np.ndarray, turned: np.ndarray,
 
 
 def overlap(counts: dict[int, np.ndarray], stride: int) -> Figure:
-  """Draws how many taps land on each fine position, on one axis and on two.
+  """Draws the number of taps at each fine position, on one axis and on two.
 
   Args:
-    counts: by number of taps, [fine, fine] counts of a square kernel.
-    stride: fine steps from one stamp to the next.
+    counts: [fine, fine] counts of a square kernel, by number of taps.
+    stride: fine steps between stamps.
 
   Returns:
     The figure.
@@ -141,14 +131,14 @@ def overlap(counts: dict[int, np.ndarray], stride: int) -> Figure:
     for stamp in range(coarse):
       axes.add_patch(Rectangle((left + stamp * stride, 2.1 + stamp), taps, 0.8,
                                facecolor=STAMPS[stamp % 4], edgecolor=INK))
-    # Through a corner goes one stamp only, so row 0 counts a single axis.
+    # A corner has one stamp only, so that row 0 counts a single axis.
     _cells(axes, (left, 8.8), count[:1], dark, 'how many land, on one axis')
     _cells(axes, (left, 11.8), count, dark, 'and on two')
   return figure
 
 
 def _canvas(width: float, height: float) -> tuple[Figure, Axes]:
-  """A figure measured in cells, with its origin at the top left."""
+  """Makes axes measured in cells, with the origin at the top left."""
   figure = Figure(figsize=((width + 1) * 0.42, (height + 1) * 0.42))
   axes = figure.add_axes((0, 0, 1, 1))
   axes.set(xlim=(-0.5, width + 0.5), ylim=(height + 0.5, -0.5))
@@ -159,7 +149,7 @@ def _canvas(width: float, height: float) -> tuple[Figure, Axes]:
 def _cells(axes: Axes, corner: tuple[float, float], values: np.ndarray,
            shade: Callable, title: str, zero: str = '0',
            shade_by: np.ndarray | None = None) -> None:
-  """Writes [rows, columns] numbers into squares that `shade` colours."""
+  """Draws [rows, columns] numbers in squares colored by `shade`."""
   left, top = corner
   shade_by = values if shade_by is None else shade_by
   for (row, column), value in np.ndenumerate(values):
@@ -186,6 +176,6 @@ def _write(axes: Axes, x: float, y: float, text: str, size: float = 11) -> None:
 
 
 def _light_to_dark(darkest: float) -> Callable[[float], str]:
-  """Colours from white for zero to the map's end for `darkest`."""
+  """Returns a color map from white for zero to dark for `darkest`."""
   scale = matplotlib.colormaps['YlGnBu']
   return lambda value: colors.to_hex(scale(value / darkest)) if value else EMPTY

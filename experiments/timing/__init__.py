@@ -1,1 +1,1 @@
-"""What the benchmark is made of: layers, peers, stopwatch, bars, tables."""
+"""Parts of the benchmarks: layers, peers, measurements, targets, tables."""

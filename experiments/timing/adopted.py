@@ -1,8 +1,8 @@
-"""Training steps of published models, each with the layers of its own library.
+"""Training steps of published models, built with layers of other libraries.
 
-A model is a function without arguments that returns a step and its arguments.
-Losses are mean squared errors against random images, since only the time is of
-interest; the networks have the sizes that were published.
+Each function returns a step and its arguments. The networks have the published
+sizes. The losses are mean squared errors against random images, because only
+the time of a step matters.
 """
 
 from collections.abc import Callable
@@ -23,9 +23,10 @@ def _random(*shape: int) -> jax.Array:
 
 
 def _descended(loss: Callable[..., jax.Array]) -> Callable[..., Any]:
-  """A step of gradient descent on the arrays of the first argument.
+  """Returns a step of gradient descent on the first argument of a loss.
 
-  It returns the gradients too, whose errors would be lost in the weights.
+  The step returns the gradients as well: in the new weights, their errors would
+  be too small to see.
   """
 
   def step(weights, *batch):
@@ -72,8 +73,8 @@ def nnx_unet() -> Step:
   """U-Net with two levels on 64x64 images, batch 8, with 2x2 up-convolutions.
 
   Ronneberger, Fischer and Brox, `U-Net: Convolutional networks for biomedical
-  image segmentation <https://arxiv.org/abs/1505.04597>`_, 2015, figure 1; with
-  zeros at the borders, and the first three of five widths.
+  image segmentation <https://arxiv.org/abs/1505.04597>`_, 2015, figure 1. Here
+  borders are padded with zeros, and only the first three of five widths used.
   """
   from flax import nnx
 
@@ -115,8 +116,8 @@ def haiku_vqvae() -> Step:
   """Encoder and decoder of VQ-VAE on 32x32 images, batch 32.
 
   van den Oord, Vinyals and Kavukcuoglu, `Neural discrete representation
-  learning <https://arxiv.org/abs/1711.00937>`_, 2017, section 4.1; widths as in
-  Haiku's example of it. Without the codebook.
+  learning <https://arxiv.org/abs/1711.00937>`_, 2017, section 4.1. The widths
+  are those of Haiku's example, and the codebook is omitted.
   """
   hk = importlib.import_module('haiku')
 
@@ -144,8 +145,8 @@ def haiku_vqvae() -> Step:
 def equinox_dcgan() -> Step:
   """DCGAN's generator of 64x64 images in Equinox, batch 32.
 
-  Widths and paddings of Equinox's example of it, for images of one channel;
-  without batch norm.
+  Widths and paddings are those of Equinox's example. Images have one channel,
+  and batch norm is omitted.
   """
   eqx = importlib.import_module('equinox')
   keys = jax.random.split(jax.random.key(0), 5)

@@ -1,4 +1,4 @@
-"""A call: a peer's own way to compute a layer, ready to be timed."""
+"""A layer as computed by one library, ready to be timed."""
 
 from collections.abc import Callable
 from collections.abc import Sequence
@@ -10,24 +10,24 @@ import numpy as np
 
 from experiments.harness import workdir
 
-# A training step gives the output and the gradients for input and kernel.
+# A training step computes the output and both gradients.
 KINDS = ('forward', 'training')
 _OUTPUTS = ('output', 'gradient for the input', 'gradient for the kernel')
-# What float32 sums of some ten thousand products of order 1 lose in another
-# order, as a part of the largest value; on a GPU the factors themselves may be
-# rounded to 10 bits (TF32), which each library decides for itself.
+# Rounding errors of float32 sums of some ten thousand products in other orders,
+# relative to the largest value. On a GPU, libraries may also round the factors
+# to 10 bits (TF32).
 _TOLERANCE = {'cpu': 1e-4, 'gpu': 4e-3}
 
 
 @dataclasses.dataclass(frozen=True)
 class Call:
-  """A computation whose inputs lie where and as its peer likes them.
+  """A computation whose inputs are already in the memory of its library.
 
   Attributes:
-    run: without arguments; returns when all is computed, or enqueued.
-    read: what `run` returns, as NumPy arrays: [N, *fine, C] and, in training,
+    run: function without arguments that computes or enqueues the outputs.
+    read: function from outputs to NumPy arrays: [N, *fine, C] and, in training,
       [N, *coarse, O] and [*K, C / groups, O].
-    wait: given what `run` returns, gives it back when all is computed.
+    wait: function that returns outputs as soon as they are computed.
   """
   run: Callable[[], Any]
   read: Callable[[Any], Sequence[np.ndarray]]
@@ -37,17 +37,17 @@ class Call:
 def check_agreement(name: str, found: Sequence[np.ndarray],
                     expected: Sequence[np.ndarray],
                     limit: float | None = None) -> None:
-  """Refuses a peer that computes something else.
+  """Compares the outputs of a peer with those of another one.
 
   Args:
-    name: of layer and peer, for the error.
-    found: its outputs.
-    expected: those of another peer.
-    limit: the greatest difference, as a part of the largest value; None for
-      what float32 loses on this device.
+    name: names of layer and peer, for the error.
+    found: outputs of the peer.
+    expected: outputs of the other peer.
+    limit: largest allowed difference, relative to the largest value; by default
+      the rounding error of float32 on this device.
 
   Raises:
-    RunError: they differ by more than rounding.
+    RunError: the outputs differ by more than the limit.
   """
   if limit is None:
     limit = _TOLERANCE.get(jax.default_backend(), _TOLERANCE['gpu'])

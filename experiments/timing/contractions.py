@@ -1,4 +1,4 @@
-"""Each of the three operations by each form: the evidence for `dispatch.py`."""
+"""Each of the three operations computed by each form, to test `dispatch.py`."""
 
 from collections.abc import Callable
 import functools
@@ -14,21 +14,20 @@ from tconv import dispatch
 from tconv import trilinear
 
 OPERATIONS = ('conv_transpose', 'conv', 'conv_kernel_grad')
-_MATRIX = 4e6  # Elements of C: more are no small size.
-# Multiply-adds, those with zeros among them: more take many seconds.
-_ZEROS = 1e10
-# Each tap of this form is written out: more take minutes to compile.
+# Largest problems for three forms: 'matrix' is for small sizes, beyond these
+# 'zero_insertion' takes many seconds, and 'taps' takes minutes to compile.
+_MATRIX = 4e6  # Elements of the matrix.
+_ZEROS = 1e10  # Multiply-adds, including those with zeros.
 _TAPS = 256
 
 
 class Contraction(NamedTuple):
-  """An operation of a layer, by each form.
+  """An operation of a layer, computed by each form.
 
   Attributes:
-    calls: by form and 'auto', functions without arguments, which return when
-      all is computed.
-    auto: forms whose program is that of 'auto'.
-    skipped: why other forms are not tried.
+    calls: functions without arguments that compute it, by form; 'auto' first.
+    auto: forms that have the same program as 'auto'.
+    skipped: reasons for skipping other forms, by form.
   """
   calls: dict[str, Callable[[], jax.Array]]
   auto: list[str]
@@ -37,16 +36,7 @@ class Contraction(NamedTuple):
 
 def build(layer: layers.Layer, arrays: layers.Arrays,
           operation: str) -> Contraction:
-  """Compiles an operation by each form.
-
-  Args:
-    layer: whose operation it is.
-    arrays: as `Layer.arrays` gives them.
-    operation: one of `OPERATIONS`.
-
-  Returns:
-    The calls, 'auto' first.
-  """
+  """Compiles one of `OPERATIONS` of a layer by each form."""
   y, kernel, x = map(jnp.asarray, arrays)
   operands = {'conv_transpose': (y, kernel), 'conv': (x, kernel),
               'conv_kernel_grad': (x, y)}[operation]
@@ -71,7 +61,7 @@ def _run(program: Callable[..., Any], operands: tuple[jax.Array, ...]):
 
 
 def _too_much(layer: layers.Layer, method: str) -> str:
-  """Why a form is not tried, or nothing."""
+  """Returns the reason to skip a form, or an empty string."""
   if method == 'matrix':
     elements = math.prod(layer.outputs_shape[1:]) * math.prod(
         layer.inputs_shape[1:])

@@ -1,4 +1,4 @@
-"""What a layer costs once: time to trace and compile, and memory."""
+"""Costs of a layer besides its run time: compilation and memory."""
 
 import time
 
@@ -12,20 +12,16 @@ _REPEATS = 3
 
 
 def first_calls(layer: layers.Layer, kind: str) -> dict[str, float]:
-  """Times how long tconv and lax take to trace and compile a layer.
+  """Measures the time to trace and compile a layer of tconv and of lax.
 
-  All caches of JAX are cleared before each time.
-
-  Args:
-    layer: to compile.
-    kind: one of `calls.KINDS`.
+  JAX's caches are cleared before each measurement.
 
   Returns:
     Medians in milliseconds, by name.
   """
   names = 'tconv', 'lax'
   times = {name: [] for name in names}
-  for _ in range(1 + _REPEATS):  # The first time is not counted.
+  for _ in range(1 + _REPEATS):  # The first round is not counted.
     for name in names:
       function, shapes = through_jax.program(name, layer, kind)
       jax.clear_caches()
@@ -36,15 +32,7 @@ def first_calls(layer: layers.Layer, kind: str) -> dict[str, float]:
 
 
 def temporary_bytes(layer: layers.Layer, kind: str) -> dict[str, int]:
-  """Asks XLA for the memory that a layer takes beyond its arrays.
-
-  Args:
-    layer: to compile.
-    kind: one of `calls.KINDS`.
-
-  Returns:
-    Bytes beside arguments and results, by name.
-  """
+  """Returns bytes of memory beyond arguments and results, by name."""
   found = {}
   for name in through_jax.NAMES:
     try:

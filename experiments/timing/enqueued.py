@@ -1,7 +1,7 @@
-"""Times of a layer on a GPU, where launching it takes longer than the layer.
+"""Times layers on a GPU, where launching a layer takes longer than running it.
 
-Runs of a layer are enqueued, many at once, and waited for together, so that the
-device is timed and not the launch.
+Many runs are enqueued at once and waited for together, so that the time of the
+device is measured and not that of the launch.
 """
 
 from collections.abc import Callable
@@ -21,18 +21,17 @@ from experiments.timing import layers
 from experiments.timing import through_jax
 
 JAX_NAMES = 'lax', 'tconv', 'tconv.nnx', 'flax'
-# As `through_torch.steps`.
-Steps = Callable[..., calls.Call]
+Steps = Callable[..., calls.Call]  # Such as `through_torch.steps`.
 
 
 class Precision(NamedTuple):
-  """A way to compute.
+  """A precision to compute in.
 
   Attributes:
-    dtype: of all arrays.
-    of_products: JAX's name for it, of `jax.default_matmul_precision`.
-    limit: the greatest difference of two programs that both round as they may,
-      as a part of the largest value.
+    dtype: dtype of all arrays.
+    of_products: value of `jax.default_matmul_precision`.
+    limit: largest allowed difference between two programs, relative to the
+      largest value.
   """
   dtype: str
   of_products: str
@@ -40,17 +39,16 @@ class Precision(NamedTuple):
 
 
 PRECISIONS = {
-    # Some algorithms of cuDNN transform the arrays, and lose a digit.
+    # Some algorithms of cuDNN transform the arrays and lose a digit.
     'float32': Precision('float32', 'highest', 1e-3),
-    # Factors of 10 bits.
-    'TF32': Precision('float32', 'default', 4e-3),
-    # Factors and results of 8 bits.
+    'TF32': Precision('float32', 'default', 4e-3),  # Factors have 10 bits.
+    # Factors and results have 8 bits.
     'bfloat16': Precision('bfloat16', 'default', 2e-2),
 }
 
 
 def torch_steps() -> tuple[Steps | None, str | None]:
-  """Looks for PyTorch: its calls, or why there are none."""
+  """Returns PyTorch's `Steps`, or None and the reason why there are none."""
   try:
     from experiments.timing import through_torch
     through_torch.device()
@@ -60,31 +58,27 @@ def torch_steps() -> tuple[Steps | None, str | None]:
 
 
 def measure(layer: layers.Layer, precisions: Sequence[str], repeats: int,
-            steps: int, torch: Steps | None,
-            say: Callable[[str], None] = lambda what: None) -> dict[str, Any]:
+            steps: int, torch: Steps | None) -> dict[str, Any]:
   """Measures one layer.
 
-  A program that fails, or whose values are not those of lax, gets no time; the
-  others are timed all the same.
+  A program that fails, or whose values differ from those of lax, is not timed.
 
   Args:
-    layer: to measure.
+    layer: layer to measure.
     precisions: names from `PRECISIONS`.
-    repeats: rounds.
-    steps: runs of the layer in one program.
-    torch: as `torch_steps` gives it.
-    say: is told what is being measured.
+    repeats: number of rounds.
+    steps: number of runs of the layer in one program.
+    torch: first result of `torch_steps`.
 
   Returns:
-    Facts of the layer; by precision, kind and program, 'milliseconds' of one
-    run, round by round, and the reason why a program 'failed'.
+    Facts of the layer; and by precision, kind and program, 'milliseconds' of
+    one run in each round, and the reason why a program 'failed'.
   """
   arrays = layer.arrays()
   entry = {**layer.facts(), 'milliseconds': {}, 'failed': {}}
   for name in precisions:
     times, failed = {}, {}
     for kind in calls.KINDS:
-      say(f'{name}, {kind}')
       times[kind], failed[kind] = _measured(
           layer, arrays, kind, PRECISIONS[name], repeats, steps, torch)
     entry['milliseconds'][name], entry['failed'][name] = times, failed
@@ -92,7 +86,7 @@ def measure(layer: layers.Layer, precisions: Sequence[str], repeats: int,
 
 
 def _measured(layer, arrays, kind, precision, repeats, steps, torch):
-  """Times of all programs by name, and why others have none."""
+  """Returns times by program, and reasons why others have none."""
   built, failed = {}, {}
   lowered, compiled = {}, {}
   options = layer, arrays, kind, precision.dtype, steps
@@ -100,7 +94,7 @@ def _measured(layer, arrays, kind, precision, repeats, steps, torch):
     for name in JAX_NAMES:
       with _noted(failed, name):
         lowered[name] = through_jax.lowered_steps(name, *options)
-  # Compilation takes the most time; here each program has a thread.
+  # Compilation takes most of the time, so each program has a thread for it.
   with futures.ThreadPoolExecutor() as pool:
     for name, (program, _) in lowered.items():
       compiled[name] = pool.submit(program.compile)
@@ -115,7 +109,7 @@ def _measured(layer, arrays, kind, precision, repeats, steps, torch):
   for name, call in list(built.items()):
     with _noted(failed, name):
       found = call.read(call.wait(call.run()))
-      expected = expected or found  # Of lax, which is the first.
+      expected = expected or found  # The first are those of lax.
       calls.check_agreement(name, found, expected, precision.limit)
   runs = {name: call.run for name, call in built.items() if name not in failed}
   times = stopwatch.interleave(
@@ -127,10 +121,10 @@ def _measured(layer, arrays, kind, precision, repeats, steps, torch):
 
 @contextlib.contextmanager
 def _noted(failed: dict[str, str], name: str) -> Iterator[None]:
-  """Writes down why a program fails, and goes on."""
+  """Records the reason if a program fails, without raising."""
   try:
     yield
-  except Exception as error:  # Whatever a compiler or a driver may raise.
+  except Exception as error:  # Compilers and drivers may raise anything.
     what = str(error).partition('\n')[0]
     known = isinstance(error, (NotImplementedError, workdir.RunError))
     failed[name] = what if known else f'{type(error).__name__}: {what}'

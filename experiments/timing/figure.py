@@ -1,4 +1,4 @@
-"""The picture of the benchmark: ratios layer by layer, and series."""
+"""The figure of the benchmark: ratios for each layer, and series."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -19,14 +19,7 @@ _ROW = .27  # Inches of a layer.
 
 
 def draw(results: Mapping[str, Any]) -> Figure:
-  """Draws how many times as long as tconv others take, and the series.
-
-  Args:
-    results: as `targets.judge` takes them.
-
-  Returns:
-    The figure.
-  """
+  """Draws results, as for `targets.judge`: times over tconv's, and series."""
   layers, series = results['layers'], results['series']
   heights = 1.6 + _ROW * len(layers), 3.6
   figure = Figure(figsize=(11, sum(heights)), layout='constrained')
@@ -45,7 +38,7 @@ def draw(results: Mapping[str, Any]) -> Figure:
 
 def _draw_ratios(axes: Axes, layers: Mapping[str, targets.Entry],
                  kind: str) -> None:
-  """A row for each layer, from above; bars are quartiles over the rounds."""
+  """Draws a row for each layer; lines span the quartiles over rounds."""
   rows = np.arange(len(layers))
   for name, find in (('lax', lambda entry: 'lax'),
                      ('best peer', lambda entry: targets.fastest(entry, kind))):
@@ -65,7 +58,7 @@ def _draw_ratios(axes: Axes, layers: Mapping[str, targets.Entry],
 
 def _draw_series(axes: Axes, series: Mapping[str, targets.Entry], name: str,
                  label: str) -> None:
-  """Time for the same work, and the band that it should stay within."""
+  """Draws the time per unit of work, and the band of its target."""
   unit = targets.UNITS[name]
   places = [entry['stride'] if name == 'stride' else
             round(entry['output_pixels']**.5) for entry in series.values()]
@@ -82,7 +75,7 @@ def _draw_series(axes: Axes, series: Mapping[str, targets.Entry], name: str,
 
 
 def _write_out(axis: Axis) -> None:
-  """1, 2, 5, 10, 20 and so on, without powers of ten."""
+  """Labels an axis with 1, 2, 5, 10 and so on instead of powers of ten."""
   axis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
   axis.set_major_formatter('{x:g}')
   axis.set_minor_locator(ticker.NullLocator())

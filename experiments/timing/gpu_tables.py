@@ -1,7 +1,7 @@
-"""What must hold on a GPU, and the tables behind it.
+"""Targets on a GPU, and the tables behind them.
 
-A ratio is the median time of another program over that of tconv: of its
-function or its layer, whichever took longer.
+A ratio is the median time of another program over that of tconv's function or
+layer, whichever is slower.
 """
 
 from collections.abc import Mapping
@@ -20,17 +20,8 @@ _TRAINING_TORCH = .9
 _TRAINING_FLAX = {2: 2, 3: 10}  # By the number of spatial axes.
 
 
-def least(kind: str, other: str, num_axes: int) -> float | None:
-  """The ratio that must be reached.
-
-  Args:
-    kind: one of `calls.KINDS`.
-    other: the program that is compared with.
-    num_axes: spatial axes of the layer.
-
-  Returns:
-    The least ratio, or None where it is only shown.
-  """
+def _least(kind: str, other: str, num_axes: int) -> float | None:
+  """Returns the target of a ratio, or None if it has no target."""
   if kind == 'forward':
     return _FORWARD[other]
   return {'torch': _TRAINING_TORCH,
@@ -39,16 +30,16 @@ def least(kind: str, other: str, num_axes: int) -> float | None:
 
 def ratio(entry: targets.Entry, precision: str, kind: str, other: str
           ) -> float | None:
-  """The time of another program over that of tconv's slower one.
+  """Returns the ratio of another program to tconv; None if a time is missing.
 
   Args:
-    entry: of the layer.
-    precision: that both compute in.
+    entry: entry of the layer, as returned by `enqueued.measure`.
+    precision: one of `enqueued.PRECISIONS`.
     kind: one of `calls.KINDS`.
     other: name of the other program.
 
   Returns:
-    The ratio, or None where a time is missing.
+    The ratio.
   """
   times = entry['milliseconds'][precision][kind]
   if other not in times or not all(name in times for name in _OURS):
@@ -58,31 +49,32 @@ def ratio(entry: targets.Entry, precision: str, kind: str, other: str
 
 
 def all_tables(results: Mapping[str, Any]) -> list[Table]:
-  """Every table, that of the targets first.
+  """Returns all tables, that of the targets first.
 
   Args:
-    results: 'layers', entries of `enqueued.measure` by name, at least one; and
-      'precisions', their names.
+    results: 'layers', with results of `enqueued.measure` by name, at least one;
+      and 'precisions', their names.
 
   Returns:
-    The tables of what was measured.
+    The tables.
   """
   layers, precisions = results['layers'], results['precisions']
   return [
-      tables.summary([bar for precision in precisions for kind in calls.KINDS
-                      for bar in _judge(layers, precision, kind)]),
+      tables.summary([
+          target for precision in precisions for kind in calls.KINDS
+          for target in _judge(layers, precision, kind)]),
       *(_times(layers, precision, kind)
         for precision in precisions for kind in calls.KINDS),
       _without_time(layers), tables.shapes(layers)]
 
 
 def _judge(layers, precision, kind) -> list[targets.Target]:
-  """The bars of one kind: those with the same least ratio are one."""
+  """Returns the targets of one kind; equal ratios share a target."""
   found = {}
   for name, entry in layers.items():
     num_axes = len(entry['coarse_size'])
     for other in _OTHERS:
-      limit = least(kind, other, num_axes)
+      limit = _least(kind, other, num_axes)
       value = ratio(entry, precision, kind, other)
       if limit is not None and value is not None:
         axes = f' in {num_axes}-D' if limit in _TRAINING_FLAX.values() else ''
@@ -93,7 +85,7 @@ def _judge(layers, precision, kind) -> list[targets.Target]:
 
 
 def _times(layers, precision, kind) -> Table:
-  """Medians, and ratios to tconv."""
+  """Shows medians, and ratios to tconv."""
   rows = []
   for name, entry in layers.items():
     times = entry['milliseconds'][precision][kind]
@@ -103,25 +95,18 @@ def _times(layers, precision, kind) -> Table:
     for other in _OTHERS:
       value = ratio(entry, precision, kind, other)
       row.append(None if value is None else tables.marked(
-          f'{value:.2f}', targets.is_within('>=', least(
+          f'{value:.2f}', targets.is_within('>=', _least(
               kind, other, len(entry['coarse_size'])), value)))
     rows.append(row)
   return Table(
-      f'{precision}, {kind}: microseconds, and times over that of tconv\'s '
-      'slower program. "!": below its bar.',
+      f'{precision}, {kind}: microseconds, and ratios to tconv\'s slower '
+      'program. "!": misses its target.',
       ('layer', *_OURS, *_OTHERS, *(f'{other} / tconv' for other in _OTHERS)),
       rows)
 
 
 def failures(entry: targets.Entry) -> dict[tuple[str, str], list[str]]:
-  """Says which programs have no time.
-
-  Args:
-    entry: of a layer.
-
-  Returns:
-    By program and reason, the precisions and kinds.
-  """
+  """Lists precisions and kinds without a time, by program and reason."""
   found = {}
   for precision, kinds in entry['failed'].items():
     for kind, failed in kinds.items():
@@ -132,7 +117,7 @@ def failures(entry: targets.Entry) -> dict[tuple[str, str], list[str]]:
 
 def _without_time(layers) -> Table:
   return Table(
-      'Programs without a time. "!": of tconv.',
+      'Programs without a time. "!": one of tconv.',
       ('layer', 'program', 'why', 'where'),
       [(layer, program, tables.marked(why, program not in _OURS),
         ', '.join(where)) for layer, entry in layers.items()

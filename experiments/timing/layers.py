@@ -1,4 +1,4 @@
-"""A layer to be timed: its shapes, and the work that it asks for."""
+"""A layer to be timed: its shapes and the work that it needs."""
 
 import dataclasses
 import functools
@@ -11,9 +11,9 @@ from tconv import geometry as geometry_lib
 
 Arrays = tuple[np.ndarray, np.ndarray, np.ndarray]
 _ITEMSIZE = 4  # Bytes of a float32.
-# Multiply-adds for each byte that must be moved. Processors do 5 to 15 in the
-# time that they read a byte from memory; but patches are written and read, too,
-# and are up to s * s times as large as the inputs.
+# Multiply-adds per byte moved, from which a layer counts as compute-bound.
+# Processors do 5 to 15 in the time of reading a byte from memory. But patches,
+# up to s * s times as large as the inputs, are written and read as well.
 _COMPUTE_BOUND = 32
 
 
@@ -21,23 +21,23 @@ _COMPUTE_BOUND = 32
 class Layer:
   """A transposed convolution of some network, in float32.
 
-  Numbers are those of PyTorch's layer, the same on every axis. There is work
-  for every tap of every coarse position, `multiply_adds` in all; no product
-  with a zero between the inputs counts.
+  The numbers are those of PyTorch's layer, equal on all axes. `multiply_adds`
+  counts one for every tap of every coarse position, without products with
+  inserted zeros.
 
   Attributes:
-    name: what the layer is called.
-    source: where it is from: author, title or arXiv number.
+    name: name of the layer.
+    source: author and title or arXiv number.
     batch: N, number of images.
     coarse_size: [*coarse], spatial size of the input.
     fan_in: O, channels of the input.
     fan_out: C, channels of the output.
-    taps: of the kernel on each axis.
+    taps: size of the kernel on each axis.
     stride: fine steps between coarse positions.
-    padding: of the forward convolution, at either end.
-    output_padding: positions more at the high end of the output.
+    padding: padding of the forward convolution at each end.
+    output_padding: additional positions at the high end of the output.
     dilation: fine steps between taps.
-    groups: that the channels fall into.
+    groups: number of channel groups.
   """
 
   name: str
@@ -88,35 +88,35 @@ class Layer:
 
   @property
   def bytes_moved(self) -> int:
-    """Of reading inputs and kernel and writing outputs, once each."""
+    """Bytes of inputs, kernel and outputs."""
     return _ITEMSIZE * sum(map(math.prod, (
         self.inputs_shape, self.kernel_shape, self.outputs_shape)))
 
   @property
   def is_compute_bound(self) -> bool:
-    """Whether it should come near to one plain matmul of the same work."""
+    """Whether the layer should take about as long as an equal matmul."""
     return (self.groups == 1
             and self.multiply_adds >= _COMPUTE_BOUND * self.bytes_moved)
 
   @property
   def patches_bytes(self) -> int:
-    """Of a patch [*K, C] for every coarse position."""
+    """Bytes of a [*K, C] patch for every coarse position."""
     return _ITEMSIZE * (self.batch * math.prod(self.coarse_size) * self.fan_out
                         * math.prod(self.geometry.kernel_size))
 
   def facts(self) -> dict[str, Any]:
-    """All that reports say of the layer, by name."""
+    """Returns what reports show of the layer, by name."""
     return {**dataclasses.asdict(self), **{
         name: getattr(self, name) for name in (
             'multiply_adds', 'bytes_moved', 'patches_bytes', 'output_pixels')}}
 
   def arrays(self) -> Arrays:
-    """Draws the arrays of a training step, always the same.
+    """Draws the arrays of a training step, with a fixed seed.
 
     Returns:
       [N, *coarse, O] inputs, [*K, C / groups, O] kernel and [N, *fine, C]
-      cotangents of the outputs, all of order 1 but for the kernel: the outputs
-      are of order 1, too, where a fine position has one tap.
+      cotangents of the outputs. The kernel is scaled so that outputs are of
+      order 1, like the other arrays.
     """
     draw = np.random.default_rng(0)
     inputs, kernel, cotangents = (

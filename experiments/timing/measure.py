@@ -1,4 +1,4 @@
-"""Everything that is measured of one layer, or of layers in a row."""
+"""All measurements of one layer, or of a series of layers."""
 
 from collections.abc import Callable
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from experiments.timing import peers as peers_lib
 from experiments.timing import through_jax
 
 Say = Callable[[str], None]
-_HOPELESS = 20  # Times the fastest form: such a form is run once.
+_HOPELESS = 20  # Forms that take so many times the least time run once.
 
 
 def measure(layer: layers.Layer, peers: Mapping[str, peers_lib.Build],
@@ -24,18 +24,17 @@ def measure(layer: layers.Layer, peers: Mapping[str, peers_lib.Build],
   """Measures one layer.
 
   Args:
-    layer: to measure.
-    peers: as `peers.available` gives them.
-    repeats: rounds.
-    say: is told what is being measured.
+    layer: layer to measure.
+    peers: first result of `peers.available`.
+    repeats: number of rounds.
+    say: function that shows the name of the current measurement.
 
   Returns:
-    Facts of the layer; 'milliseconds' and 'skipped' by kind and peer;
-    'first_call_ms' and 'temporary_bytes' by kind and peer; 'contractions' by
-    operation.
+    Facts of the layer; 'milliseconds', 'skipped', 'first_call_ms' and
+    'temporary_bytes' by kind and peer; and 'contractions' by operation.
 
   Raises:
-    RunError: a peer's values differ.
+    RunError: the values of a peer differ from those of lax.
   """
   arrays = layer.arrays()
   entry: dict[str, Any] = {**layer.facts(), 'milliseconds': {}, 'skipped': {},
@@ -57,7 +56,7 @@ def measure(layer: layers.Layer, peers: Mapping[str, peers_lib.Build],
 
 
 def _against_peers(layer, arrays, peers, repeats, kind):
-  """Times of all peers by name, and why others have none."""
+  """Returns times by peer, and reasons why others have none."""
   built, skipped = {}, {}
   for name, build in peers.items():
     try:
@@ -80,7 +79,7 @@ def _against_peers(layer, arrays, peers, repeats, kind):
 
 
 def _by_each_form(layer, arrays, operation, repeats):
-  """Times of all forms, which of them 'auto' is, and why others are skipped."""
+  """Returns times by form, which forms 'auto' is, and reasons for skipping."""
   contraction = contractions.build(layer, arrays, operation)
   expected = []
 
@@ -103,16 +102,16 @@ def series(row: Sequence[layers.Layer], peers: Mapping[str, peers_lib.Build],
 
   Args:
     row: the layers.
-    peers: as `peers.available` gives them; tconv and lax are timed.
-    repeats: rounds.
-    say: is told what is being measured.
+    peers: first result of `peers.available`; tconv and lax are timed.
+    repeats: number of rounds.
+    say: function that shows the name of the current measurement.
 
   Returns:
-    For each layer by its name, its facts, and 'milliseconds' and
-    'temporary_bytes' by kind (forward) and peer.
+    By name of the layer: its facts, and 'milliseconds' and 'temporary_bytes' by
+    kind ('forward') and peer.
 
   Raises:
-    RunError: the values differ.
+    RunError: the values of tconv differ from those of lax.
   """
   say('forward')
   runs, read, expected = {}, {}, {}

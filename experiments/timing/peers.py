@@ -1,4 +1,4 @@
-"""Everybody who can compute a layer here, and who cannot."""
+"""Available baselines, and reasons for skipped ones."""
 
 from collections.abc import Callable
 import functools
@@ -10,20 +10,20 @@ from experiments.timing import through_jax
 from tconv import tuning_cache
 
 Build = Callable[..., calls.Call]
-# Those that need not be installed, and where they are.
+# Modules of peers that need not be installed.
 _OTHERS = {'torch': 'through_torch', 'onnxruntime': 'through_onnx'}
 
 
 def available() -> tuple[dict[str, Build], dict[str, str]]:
-  """Looks for peers.
+  """Finds the peers that are installed.
 
   Returns:
-    By name, functions of layer, arrays and kind as `through_jax.build` is one;
-    and why others are skipped, by name.
+    By name, functions from layer, arrays and kind to a call; and by name, the
+    reasons for skipping others.
   """
-  # OpenMP's threads, PyTorch's among them, else wait in a busy loop and take a
-  # core from whoever comes next: tconv and lax were up to 1.5 times as slow
-  # beside PyTorch, which itself was no faster. Read when a library is loaded.
+  # By default, OpenMP's threads, which PyTorch uses, wait in a busy loop and
+  # slow down the next library: tconv and lax took up to 1.5 times as long, and
+  # PyTorch gained nothing. The variable is read when a library is loaded.
   os.environ.setdefault('OMP_WAIT_POLICY', 'passive')
   builders: dict[str, Build] = {
       name: functools.partial(through_jax.build, name)
@@ -32,7 +32,7 @@ def available() -> tuple[dict[str, Build], dict[str, str]]:
   for name, module in _OTHERS.items():
     try:
       other = importlib.import_module(f'experiments.timing.{module}')
-      # JAX takes as many by itself.
+      # JAX uses all cores by default.
       builders.update(other.builders(tuning_cache.cores()))
     except ImportError as error:
       skipped[name] = f'{error} (extra "peers")'

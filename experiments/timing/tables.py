@@ -1,4 +1,4 @@
-"""The tables of the benchmark, for the screen and in Markdown."""
+"""Tables of the benchmark."""
 
 from collections.abc import Iterable
 from collections.abc import Mapping
@@ -11,22 +11,15 @@ from experiments.harness.results import Table
 from experiments.timing import calls
 from experiments.timing import targets
 
-_SPREAD = 'In brackets: quartiles over the rounds. "!": below its bar.'
+_SPREAD = 'In brackets: quartiles over the rounds. "!": misses its target.'
 _MEGABYTE = 1e6
-# Heading, and units of work for a millisecond.
+# Heading, and scale of milliseconds per unit of work.
 _UNITS = {'multiply_adds': ('ps per multiply-add', 1e9),
           'output_pixels': ('ns per output pixel', 1e6)}
 
 
 def all_tables(results: Mapping[str, Any]) -> list[Table]:
-  """Every table, that of the targets first.
-
-  Args:
-    results: as `targets.judge` takes them.
-
-  Returns:
-    The tables of what was measured.
-  """
+  """Returns all tables of results, as for `targets.judge`; targets first."""
   layers, series = results['layers'], results['series']
   tables = [summary(targets.judge(results))]
   if layers:
@@ -38,24 +31,16 @@ def all_tables(results: Mapping[str, Any]) -> list[Table]:
 
 
 def summary(judged: Sequence[targets.Target]) -> Table:
-  """What must hold, and whether it does."""
+  """Shows the targets and whether they are met."""
   verdict = {True: 'yes', False: f'no{MARK}', None: '-'}
   return Table(
-      'What must hold.', ('what', 'wanted', 'measured', 'holds'),
-      [(bar.what, bar.wanted, bar.measured, verdict[bar.holds])
-       for bar in judged])
+      'Targets.', ('what', 'wanted', 'measured', 'holds'),
+      [(target.what, target.wanted, target.measured, verdict[target.holds])
+       for target in judged])
 
 
 def against_peers(layers: Mapping[str, targets.Entry], kind: str) -> Table:
-  """Medians of all peers, and the ratios that have a bar.
-
-  Args:
-    layers: entries by name.
-    kind: one of `calls.KINDS`.
-
-  Returns:
-    The table.
-  """
+  """Shows the medians of all peers, and the ratios that have a target."""
   names = _union(entry['milliseconds'][kind] for entry in layers.values())
   names = sorted(names, key=lambda name: (name != 'tconv', name == 'matmul'))
   ratios = {
@@ -73,7 +58,7 @@ def against_peers(layers: Mapping[str, targets.Entry], kind: str) -> Table:
         targets.is_within('>=', limit, ratio.value))
 
   return Table(
-      f'{kind.capitalize()}, milliseconds, and times over that of tconv. '
+      f'{kind.capitalize()}: milliseconds, and ratios to tconv. '
       f'{_SPREAD}', ('layer', *names, *(f'{r} / tconv' for r in ratios)),
       [(layer, *(_median(entry['milliseconds'][kind], n) for n in names),
         *(cell(entry, *ratio) for ratio in ratios.values()))
@@ -81,7 +66,7 @@ def against_peers(layers: Mapping[str, targets.Entry], kind: str) -> Table:
 
 
 def costs(layers: Mapping[str, targets.Entry]) -> Table:
-  """Time to trace and compile, and memory beyond the arrays."""
+  """Shows the time to trace and compile, and memory beyond the arrays."""
   rows = []
   for layer, entry in layers.items():
     cells = []
@@ -100,8 +85,8 @@ def costs(layers: Mapping[str, targets.Entry]) -> Table:
         *(_megabytes(memory['training'][name]) for name in ('tconv', 'lax'))]
     rows.append((layer, *cells))
   return Table(
-      'To trace and compile, milliseconds; memory beyond inputs and outputs, '
-      'megabytes. "!": above its bar.',
+      'Time to trace and compile, milliseconds; memory beyond inputs and '
+      'outputs, megabytes. "!": misses its target.',
       ('layer', 'compile forward: tconv', 'lax', 'tconv / lax',
        'compile training: tconv', 'lax', 'tconv / lax',
        'memory forward: tconv', 'lax', 'flax', 'patches', 'tconv / patches',
@@ -109,7 +94,7 @@ def costs(layers: Mapping[str, targets.Entry]) -> Table:
 
 
 def forms(layers: Mapping[str, targets.Entry]) -> Table:
-  """Each operation by each form, and how near the choice is to the best."""
+  """Shows each operation by each form, and the best form against auto."""
   entries = [(layer, operation, contraction)
              for layer, entry in layers.items()
              for operation, contraction in entry['contractions'].items()]
@@ -129,21 +114,13 @@ def forms(layers: Mapping[str, targets.Entry]) -> Table:
 
 
 def in_series(series: Mapping[str, targets.Entry], unit: str) -> Table:
-  """Layers that differ in one number: time for a unit of work, and memory.
-
-  Args:
-    series: entries by name.
-    unit: 'multiply_adds' or 'output_pixels'.
-
-  Returns:
-    The table.
-  """
+  """Shows times per unit of work, and memory, of layers of a series."""
   heading, scale = _UNITS[unit]
   relative = targets.relative(series, unit)
   each = lambda entry, peer: number(scale / entry[unit] * stopwatch.median(
       entry['milliseconds']['forward'][peer]))
   return Table(
-      f'Forward: time for the same work, and memory beyond inputs and output, '
+      'Forward: time per unit of work, and memory beyond inputs and outputs, '
       f'megabytes. "!": more than {targets.FLAT:g} times the least.',
       ('layer', f'tconv, {heading}', f'lax, {heading}', 'tconv / its least',
        'memory of tconv', 'of lax', 'patches'),
@@ -157,10 +134,10 @@ def in_series(series: Mapping[str, targets.Entry], unit: str) -> Table:
 
 
 def shapes(layers: Mapping[str, targets.Entry]) -> Table:
-  """What the layers are, and where they are from."""
+  """Shows the layers and their sources."""
   size = lambda entry: 'x'.join(map(str, entry['coarse_size']))
   return Table(
-      'The layers. Numbers are those of PyTorch\'s layer.',
+      'The layers, with the numbers of PyTorch\'s layer.',
       ('layer', 'batch x size', 'channels', 'taps', 'stride', 'padding',
        'output padding', 'dilation', 'groups', 'million multiply-adds',
        'source'),
@@ -174,7 +151,7 @@ def shapes(layers: Mapping[str, targets.Entry]) -> Table:
 
 
 def _union(names: Iterable[Iterable[str]]) -> list[str]:
-  """All names, in the order of their first appearance."""
+  """Returns all names, in order of first appearance."""
   return list(dict.fromkeys(name for some in names for name in some))
 
 
@@ -183,7 +160,7 @@ def _median(times: Mapping[str, Sequence[float]], name: str) -> str | None:
 
 
 def number(value: float) -> str:
-  """Writes three digits, and no exponent."""
+  """Formats a number with three digits and no exponent."""
   return f'{value:.{0 if value >= 100 else 1 if value >= 10 else 2}f}'
 
 
@@ -192,5 +169,5 @@ def _megabytes(size: int | None) -> str | None:
 
 
 def marked(cell: str, is_within: bool) -> str:
-  """Marks a cell that is not as wanted."""
+  """Marks a cell that misses its target."""
   return cell if is_within else cell + MARK

@@ -1,7 +1,7 @@
-"""What must hold of the library's speed, and whether it does.
+"""Targets for the library's speed, and whether they are met.
 
-Ratios are of medians of one run: how many times as long another took as tconv.
-They are read from the results, which `measure.py` describes.
+Ratios are of median times: the time of another implementation over that of
+tconv. They are computed from the results that `measure.py` describes.
 """
 
 from collections.abc import Mapping
@@ -12,27 +12,26 @@ from experiments.harness import stopwatch
 
 Entry = Mapping[str, Any]
 
-# Of single layers; their tables mark what is not within.
-LAX_EACH = .9  # Least time of lax, forward.
-MATMUL_EACH = .7  # Least time of one matmul, where a layer is compute-bound.
-FIRST_CALL_EACH = 1.5  # Most time to trace and compile, in those of lax.
-PATCHES_EACH = 1.  # Most memory beyond the arrays, in buffers of all patches.
-FLAT = 2.  # Most time for a unit of work, in that of the fastest of a series.
-# Of the largest image: no such buffer is taken.
-PATCHES_OF_LARGEST = .5
-FORM = .9  # Least time of the fastest form, in that of auto.
-# What the time of a series is taken for.
+# Targets of single layers; tables mark the values that miss them.
+LAX_EACH = .9  # Least lax / tconv, forward.
+MATMUL_EACH = .7  # Least matmul / tconv for compute-bound layers.
+FIRST_CALL_EACH = 1.5  # Largest tconv / lax of the time to trace and compile.
+PATCHES_EACH = 1.  # Largest memory beyond the arrays / that of all patches.
+PATCHES_OF_LARGEST = .5  # The same for the largest image: no such buffer.
+FLAT = 2.  # Largest time per unit of work / the least in a series.
+FORM = .9  # Least time of the fastest form / that of auto.
+# Unit of work for each series.
 UNITS = {'stride': 'multiply_adds', 'size': 'output_pixels'}
 
 
 class Target(NamedTuple):
-  """One thing that must hold.
+  """A target, and whether it is met.
 
   Attributes:
-    what: was measured.
-    wanted: of it.
-    measured: the number, and where.
-    holds: whether it is as wanted; None where there is nothing to judge.
+    what: measured quantity.
+    wanted: condition on the quantity.
+    measured: value, and the layer that has it.
+    holds: whether the condition holds; None if there is nothing to test.
   """
   what: str
   wanted: str
@@ -41,16 +40,7 @@ class Target(NamedTuple):
 
 
 def fastest(entry: Entry, kind: str, start: str = '') -> str | None:
-  """The peer with the smallest median on a layer.
-
-  Args:
-    entry: of the layer.
-    kind: 'forward' or 'training'.
-    start: of the names of those to look at.
-
-  Returns:
-    Its name, or None if there is none.
-  """
+  """Returns the fastest peer whose name begins with `start`, or None."""
   times = entry['milliseconds'][kind]
   peers = [name for name in times
            if name not in ('tconv', 'matmul') and name.startswith(start)]
@@ -60,33 +50,33 @@ def fastest(entry: Entry, kind: str, start: str = '') -> str | None:
 
 def against(entry: Entry, kind: str,
             peer: str | None) -> stopwatch.Ratio | None:
-  """The time of a peer over that of tconv; None where it has none."""
+  """Returns the time of a peer over that of tconv; None if it has none."""
   times = entry['milliseconds'][kind]
   return stopwatch.ratio(times[peer], times['tconv']) if peer in times else None
 
 
 def first_call(entry: Entry, kind: str) -> float:
-  """The time that tconv takes to trace and compile, over that of lax."""
+  """Returns the time to trace and compile tconv, over that of lax."""
   times = entry['first_call_ms'][kind]
   return times['tconv'] / times['lax']
 
 
 def patches(entry: Entry, peer: str = 'tconv') -> float:
-  """Memory beyond the arrays of the forward pass, over that of all patches."""
+  """Returns memory beyond the arrays, forward, over that of all patches."""
   return entry['temporary_bytes']['forward'][peer] / entry['patches_bytes']
 
 
 def relative(series: Mapping[str, Entry], unit: str,
              peer: str = 'tconv') -> dict[str, float]:
-  """Time for a unit of work, over that of the fastest layer of tconv.
+  """Returns times per unit of work, over the least of tconv in the series.
 
   Args:
     series: entries of layers by name.
     unit: 'multiply_adds' or 'output_pixels'.
-    peer: whose time.
+    peer: implementation to show.
 
   Returns:
-    The ratio by name.
+    The ratios by name of the layer.
   """
   each = lambda entry, name: stopwatch.median(
       entry['milliseconds']['forward'][name]) / entry[unit]
@@ -95,14 +85,7 @@ def relative(series: Mapping[str, Entry], unit: str,
 
 
 def best_form(contraction: Entry) -> tuple[str, float]:
-  """The form that is fastest at an operation, and its time over that of auto.
-
-  Args:
-    contraction: of an entry, by one operation.
-
-  Returns:
-    The form's name and the ratio.
-  """
+  """Returns the fastest form of an operation, and its time over auto's."""
   medians = {name: stopwatch.median(times)
              for name, times in contraction['milliseconds'].items()}
   auto = medians.pop('auto')
@@ -111,13 +94,13 @@ def best_form(contraction: Entry) -> tuple[str, float]:
 
 
 def judge(results: Mapping[str, Any]) -> list[Target]:
-  """Holds results against every bar.
+  """Compares results with all targets.
 
   Args:
-    results: 'layers' and 'series' as far as they were measured.
+    results: 'layers' and 'series' measured so far.
 
   Returns:
-    The bars, in the order of the design's points.
+    The targets in order.
   """
   layers, series = results['layers'], results['series']
 
@@ -154,7 +137,7 @@ def judge(results: Mapping[str, Any]) -> list[Target]:
 
 
 def _mean(what: str, least: float, values: Mapping[str, float]) -> Target:
-  """A bar for the geometric mean."""
+  """Makes a target for the geometric mean."""
   wanted = f'>= {least:g}, geometric mean'
   if not values:
     return Target(what, wanted, 'not measured', None)
@@ -166,16 +149,16 @@ def _mean(what: str, least: float, values: Mapping[str, float]) -> Target:
 
 def each(what: str, sign: str, limit: float | None,
          values: Mapping[str, float]) -> Target:
-  """Makes a bar for every single layer.
+  """Makes a target for every single layer.
 
   Args:
-    what: was measured.
+    what: measured quantity.
     sign: '>=' or '<='.
-    limit: for each layer, or None: then nothing is judged.
-    values: by layer.
+    limit: limit for each layer, or None to show the values only.
+    values: values by name of the layer.
 
   Returns:
-    The bar, with the worst of the values.
+    The target, with the worst value.
   """
   wanted = 'shown' if limit is None else f'{sign} {limit:g}, every layer'
   if not values:
@@ -190,7 +173,7 @@ def each(what: str, sign: str, limit: float | None,
 
 
 def is_within(sign: str, limit: float | None, value: float) -> bool:
-  """Whether a value is '>=' or '<=' a limit; always where there is none."""
+  """Returns whether a value is '>=' or '<=' a limit; True without a limit."""
   if limit is None:
     return True
   return value >= limit if sign == '>=' else value <= limit

@@ -1,7 +1,7 @@
-"""Layers computed by JAX: tconv, lax, flax; and a matmul of the same work.
+"""Layers computed by tconv, lax and Flax, and a matmul of the same work.
 
-On a CPU a call is one run of a layer. On a GPU that would time the launch, not
-the device: there a call enqueues a program of many runs, and waits for nothing.
+On a CPU, a call runs a layer once. On a GPU, this would measure the launch and
+not the device. There a call enqueues a program of many runs and does not wait.
 """
 
 from collections.abc import Callable
@@ -31,7 +31,7 @@ def _tconv(layer: layers.Layer) -> Function:
 
 
 def _lax(layer: layers.Layer) -> Function:
-  """As its users write it, with a kernel [*K, O / groups, C], flipped."""
+  """Uses lax in the common way, with a flipped [*K, O / groups, C] kernel."""
   strides, dilation, padding = _options(layer)
   if layer.groups == 1:
     return functools.partial(lax.conv_transpose, strides=strides,
@@ -46,7 +46,7 @@ def _lax(layer: layers.Layer) -> Function:
 
 def _nnx(module: Callable[..., nnx.Module], layer: layers.Layer
          ) -> Function:
-  """By a layer of nnx; kernel as for lax."""
+  """Uses a layer of nnx, with the kernel of lax."""
   graph, _ = nnx.split(nnx.eval_shape(lambda: module(
       layer.fan_in, layer.fan_out, layer.geometry.kernel_size,
       rngs=nnx.Rngs(0), **_layer_options(module, layer))))
@@ -60,7 +60,7 @@ def _nnx(module: Callable[..., nnx.Module], layer: layers.Layer
 
 def _linen(module: Callable[..., linen.Module], layer: layers.Layer
            ) -> Function:
-  """By a layer of linen; kernel as for lax."""
+  """Uses a layer of linen, with the kernel of lax."""
   built = module(layer.fan_out, layer.geometry.kernel_size,
                  **_layer_options(module, layer))
   return lambda inputs, kernel: built.apply(
@@ -68,7 +68,7 @@ def _linen(module: Callable[..., linen.Module], layer: layers.Layer
 
 
 def _layer_options(module, layer) -> dict[str, Any]:
-  """The arguments that layers of nnx and of linen share."""
+  """Returns the arguments that layers of nnx and linen share."""
   strides, dilation, padding = _options(layer)
   options = {'strides': strides, 'padding': padding,
              'kernel_dilation': dilation, 'use_bias': False}
@@ -80,14 +80,14 @@ def _layer_options(module, layer) -> dict[str, Any]:
 
 
 def _options(layer: layers.Layer):
-  """Strides, dilation, and the padding of the *dilated* input."""
+  """Returns strides, dilation and the padding of the *dilated* input."""
   geometry = layer.geometry
   return geometry.strides, geometry.dilation, [
       (e - 1 - low, e - 1 - high) for e, (low, high) in zip(
           geometry.effective_kernel_size, geometry.padding)]
 
 
-# lax comes first: the others are compared with it.
+# lax is first, because the others are compared with it.
 _FUNCTIONS = {
     'lax': _lax, 'tconv': _tconv,
     'flax': functools.partial(_nnx, nnx.ConvTranspose),
@@ -95,12 +95,12 @@ _FUNCTIONS = {
     'tconv.linen': functools.partial(_linen, tconv.linen.ConvTranspose),
 }
 NAMES = 'lax', 'tconv', 'flax'
-# The same work as tconv's; not timed on a CPU.
+# These do the same work as tconv, and are not timed on a CPU.
 LAYERS = 'tconv.nnx', 'tconv.linen'
 
 
 def _flipped(kernel: np.ndarray, groups: int) -> np.ndarray:
-  """[*K, C / groups, O] and [*K, O / groups, C], flipped: there and back."""
+  """Converts [*K, C / groups, O] to flipped [*K, O / groups, C], or back."""
   *taps, fine, coarse = kernel.shape
   grouped = kernel.reshape(*taps, fine, groups, coarse // groups)
   return np.flip(grouped.swapaxes(-1, -3), tuple(range(len(taps)))).reshape(
@@ -109,20 +109,20 @@ def _flipped(kernel: np.ndarray, groups: int) -> np.ndarray:
 
 def program(name: str, layer: layers.Layer, kind: str, dtype: str = 'float32'
             ) -> tuple[Function, list[jax.ShapeDtypeStruct]]:
-  """What is to be compiled.
+  """Returns a function that computes a layer, and its argument shapes.
 
   Args:
     name: one of `NAMES` or `LAYERS`.
-    layer: to compute.
+    layer: layer to compute.
     kind: one of `calls.KINDS`.
-    dtype: of all arrays.
+    dtype: dtype of all arrays.
 
   Returns:
-    A function of inputs and kernel, and in training of cotangents, too; and the
-    shapes of those.
+    A function of inputs, kernel and, in training, cotangents; and the shapes of
+    these arguments.
 
   Raises:
-    NotImplementedError: the peer cannot do it; the message says why.
+    NotImplementedError: the peer does not support the layer.
   """
   forward = _FUNCTIONS[name](layer)
   taps, (fine, coarse) = layer.kernel_shape[:-2], layer.kernel_shape[-2:]
@@ -142,51 +142,29 @@ def program(name: str, layer: layers.Layer, kind: str, dtype: str = 'float32'
 
 def build(name: str, layer: layers.Layer, arrays: layers.Arrays,
           kind: str) -> calls.Call:
-  """Compiles a layer.
-
-  Args:
-    name: one of `NAMES`.
-    layer: to compute.
-    arrays: as `Layer.arrays` gives them.
-    kind: one of `calls.KINDS`.
-
-  Returns:
-    The call.
-
-  Raises:
-    NotImplementedError: the peer cannot do it; the message says why.
-  """
+  """Compiles a layer, as in `program`, for the arrays of `Layer.arrays`."""
   function, operands, read = _prepared(name, layer, arrays, kind, 'float32')
-  return calls.Call(compiled(function, *operands), read)
+  return calls.Call(_compiled(function, *operands), read)
 
 
 def lowered_steps(name: str, layer: layers.Layer, arrays: layers.Arrays,
                   kind: str, dtype: str, count: int
                   ) -> tuple[jax.stages.Lowered, Callable[[Any], calls.Call]]:
-  """Lowers a program that computes a layer several times, one after the other.
+  """Lowers a program that computes a layer `count` times in sequence.
 
-  Args:
-    name: one of `NAMES` or `LAYERS`.
-    layer: to compute.
-    arrays: as `Layer.arrays` gives them.
-    kind: one of `calls.KINDS`.
-    dtype: to compute in.
-    count: how many times.
+  The other arguments are those of `program`, and the arrays of `Layer.arrays`.
 
   Returns:
-    What is to be compiled, as late as one likes, and a function that makes a
-    call of the compiled program.
-
-  Raises:
-    NotImplementedError: the peer cannot do it; the message says why.
+    The program to compile, and a function that makes a call of the compiled
+    program.
   """
   function, operands, read = _prepared(name, layer, arrays, kind, dtype)
   placed = [jnp.asarray(operand, dtype) for operand in operands]
 
   def step(_, carry):
-    # Behind the barrier, a step waits for the one before and cannot be moved
-    # out of the loop. As arguments of a program of their own, operands would
-    # come in the usual layout; XLA would choose another one for the whole loop.
+    # The barrier makes a step wait for the previous one and keeps it in the
+    # loop. The layout is fixed because arguments of a program have it too; XLA
+    # would choose another layout for the whole loop.
     operands, _ = lax.optimization_barrier(carry)
     operands = jax.tree.map(_in_usual_layout, operands)
     return operands, jax.tree.map(_in_usual_layout, function(*operands))
@@ -206,7 +184,7 @@ def _in_usual_layout(array: jax.Array) -> jax.Array:
 
 
 def _prepared(name, layer, arrays, kind, dtype):
-  """What to compute, of which arrays, and how its outputs are read."""
+  """Returns the function, its operands, and a function to read outputs."""
   function, shapes = program(name, layer, kind, dtype)
   own = (lambda kernel: kernel) if name == 'tconv' else functools.partial(
       _flipped, groups=layer.groups)
@@ -223,22 +201,18 @@ def _prepared(name, layer, arrays, kind, dtype):
 
 def matmul(layer: layers.Layer, arrays: layers.Arrays
            ) -> Callable[[], jax.Array]:
-  """One plain matmul with the multiply-adds of a layer without groups.
-
-  Args:
-    layer: to take the sizes from.
-    arrays: as `Layer.arrays` gives them.
+  """Compiles a matmul with as many multiply-adds as a layer without groups.
 
   Returns:
-    A function without arguments, of [N * coarse, O] times [O, K * C].
+    A function without arguments: [N * coarse, O] times [O, K * C].
   """
   inputs, kernel, _ = arrays
-  return compiled(jnp.matmul, inputs.reshape(-1, layer.fan_in),
+  return _compiled(jnp.matmul, inputs.reshape(-1, layer.fan_in),
                   kernel.reshape(layer.fan_in, -1))
 
 
-def compiled(function: Function, *operands: np.ndarray) -> Callable[[], Any]:
-  """A function without arguments, which returns when all is computed."""
+def _compiled(function: Function, *operands: np.ndarray) -> Callable[[], Any]:
+  """Returns a function without arguments that waits for the result."""
   placed = [jnp.asarray(operand) for operand in operands]
   program = jax.jit(function).lower(*placed).compile()
   return lambda: jax.block_until_ready(program(*placed))

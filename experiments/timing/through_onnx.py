@@ -1,4 +1,4 @@
-"""Layers computed by onnxruntime on a CPU: forward only, kernels constant."""
+"""Layers computed by onnxruntime: CPU and forward only, constant kernels."""
 
 from collections.abc import Callable
 import functools
@@ -10,18 +10,12 @@ import onnxruntime  # pyrefly: ignore[missing-import]
 from experiments.timing import calls
 from experiments.timing import layers
 
-# Old ones, that every onnxruntime of today reads.
+# Old versions, which every current onnxruntime reads.
 _OPSET, _IR_VERSION = 11, 8
 
 
 def builders(threads: int) -> dict[str, Callable[..., calls.Call]]:
-  """The peer.
-
-  Args:
-    threads: to compute with.
-
-  Returns:
-    By name, a function of layer, arrays and kind as `through_jax.build` is one.
+  """Returns the peer by name: a function from layer, arrays and kind to a call.
 
   Raises:
     ImportError: JAX computes on a GPU.
@@ -57,7 +51,7 @@ def _build(threads: int, layer: layers.Layer, arrays: layers.Arrays,
 
   options = onnxruntime.SessionOptions()
   options.intra_op_num_threads = threads
-  # Else its threads wait in a busy loop, and slow down whoever comes next.
+  # Without this, its threads wait in a busy loop and slow down the next peer.
   options.add_session_config_entry('session.intra_op.allow_spinning', '0')
   session = onnxruntime.InferenceSession(
       model.SerializeToString(), options, providers=['CPUExecutionProvider'])

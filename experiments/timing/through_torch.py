@@ -1,4 +1,4 @@
-"""Layers computed by PyTorch; by cuDNN where JAX has an NVIDIA GPU, too."""
+"""Layers computed by PyTorch, on a GPU if JAX computes on one."""
 
 from collections.abc import Callable
 import functools
@@ -14,13 +14,13 @@ _FORMATS = {2: torch.channels_last, 3: torch.channels_last_3d}
 
 
 def builders(threads: int) -> dict[str, Callable[..., calls.Call]]:
-  """The peers, one for each layout.
+  """Returns the peers by name, one for each memory layout.
 
   Args:
-    threads: to compute with on a CPU.
+    threads: number of CPU threads.
 
   Returns:
-    By name, functions of layer, arrays and kind as `through_jax.build` is one.
+    Functions from layer, arrays and kind to a call, by name.
 
   Raises:
     ImportError: JAX computes on a GPU and PyTorch cannot.
@@ -46,26 +46,25 @@ def builders(threads: int) -> dict[str, Callable[..., calls.Call]]:
 
 def steps(layer: layers.Layer, arrays: layers.Arrays, kind: str, dtype: str,
           count: int, *, tf32: bool) -> calls.Call:
-  """A call that computes a layer several times, one after the other.
+  """Returns a call that computes a layer several times in sequence.
 
-  Arrays are channels-last in memory, but for 1-D. On a GPU, the call replays a
-  graph of CUDA: without one, the launches from Python would be timed, which
-  take longer than the layers.
+  Arrays are channels-last in memory, except in 1-D. On a GPU, the call replays
+  a CUDA graph, because launches from Python take longer than the layers.
 
   Args:
-    layer: to compute.
-    arrays: as `Layer.arrays` gives them.
+    layer: layer to compute.
+    arrays: result of `Layer.arrays`.
     kind: one of `calls.KINDS`.
-    dtype: to compute in.
-    count: how many times.
-    tf32: whether a GPU may round factors in float32 to 10 bits.
+    dtype: dtype to compute in.
+    count: number of runs.
+    tf32: whether a GPU may round float32 factors to 10 bits.
 
   Returns:
     The call.
 
   Raises:
     ImportError: JAX computes on a GPU and PyTorch cannot.
-    NotImplementedError: PyTorch cannot do it; the message says why.
+    NotImplementedError: PyTorch does not support the layer.
   """
   where = device()
   torch.backends.cuda.matmul.allow_tf32 = tf32
@@ -80,8 +79,8 @@ def steps(layer: layers.Layer, arrays: layers.Arrays, kind: str, dtype: str,
 
   if where == 'cpu':
     return calls.Call(run, read)
-  # cuDNN tries its algorithms out, which no graph can hold, and not on the
-  # stream where graphs are captured.
+  # The first run, in which cuDNN tries its algorithms, cannot be captured in a
+  # graph, and must not run on the stream that captures graphs.
   torch.cuda.synchronize()
   with torch.cuda.stream(torch.cuda.Stream()):
     run()
@@ -102,10 +101,7 @@ def steps(layer: layers.Layer, arrays: layers.Arrays, kind: str, dtype: str,
 
 
 def device() -> str:
-  """Finds PyTorch's name for the device that JAX computes on.
-
-  Returns:
-    'cuda' or 'cpu'.
+  """Returns PyTorch's name, 'cuda' or 'cpu', of the device that JAX uses.
 
   Raises:
     ImportError: JAX computes on a GPU and PyTorch cannot.
@@ -114,13 +110,13 @@ def device() -> str:
     return 'cpu'
   if not torch.cuda.is_available():
     raise ImportError('finds no GPU, where JAX has one')
-  torch.backends.cudnn.benchmark = True  # XLA tries algorithms out, too.
+  torch.backends.cudnn.benchmark = True  # XLA also tries algorithms.
   return 'cuda'
 
 
 def _step(where: str, channels_last: bool, layer: layers.Layer,
           arrays: layers.Arrays, kind: str, dtype: torch.dtype):
-  """A function that computes a layer, and one that reads its outputs."""
+  """Returns a function that computes a layer, and one to read its outputs."""
   n = layer.num_axes
   if channels_last and n == 1:
     raise NotImplementedError('1-D has one layout')

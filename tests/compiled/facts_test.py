@@ -5,9 +5,9 @@ import pathlib
 from absl.testing import absltest
 from absl.testing import parameterized
 
-from experiments.compiled import bars
 from experiments.compiled import facts
 from experiments.compiled import hlo
+from experiments.compiled import limits
 from experiments.compiled import programs
 from experiments.timing import layers
 
@@ -106,7 +106,7 @@ class BarsTest(parameterized.TestCase):
     summary = programs.Summary(
         facts.calls(program), facts.inserted_zeros(program, 100),
         facts.multiply_adds(program), memory, 0, 0)
-    return bars.on_gpu(layer, kind, dtype, summary, peer)
+    return limits.on_gpu(layer, kind, dtype, summary, peer)
 
   def test_three_calls_are_as_wanted(self):
     good = TRAINING.replace('f32', 'bf16')
@@ -136,7 +136,7 @@ class BarsTest(parameterized.TestCase):
           expected)
 
   def test_on_tpu(self):
-    found = bars.on_tpu(programs.Summary((), (), 0, 0, 3., 8.),
+    found = limits.on_tpu(programs.Summary((), (), 0, 0, 3., 8.),
                         programs.Summary((), (), 0, 0, 2., 10.))
     self.assertEqual(found, {'flops': 1.5, 'bytes': .8})
 

@@ -3,8 +3,8 @@
     .venv-codegen/bin/python -m pytest -o addopts= tests/compiled/on_h100.py
 
 `make test` runs this file where `make codegen` has installed the compilers; in
-the environment of the other tests it is not collected. The bars and their words
-are those of `experiments.compiled.bars`.
+the environment of the other tests it is not collected. The limits are those of
+`experiments.compiled.limits`.
 """
 
 import functools
@@ -17,9 +17,9 @@ from jax import lax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
-from experiments.compiled import bars
 from experiments.compiled import facts
 from experiments.compiled import hlo
+from experiments.compiled import limits
 from experiments.compiled import programs
 from experiments.compiled import targets
 from experiments.timing import layers
@@ -27,7 +27,7 @@ from experiments.timing import through_jax
 import tconv
 
 TARGET = 'h100'
-DTYPES = tuple(bars.DTYPES)
+DTYPES = tuple(limits.DTYPES)
 KINDS = 'forward', 'training'
 # Batch, coarse size, channels in and out; taps, stride, padding, output
 # padding, dilation and groups. Channels are multiples of 8: cuDNN pads others
@@ -98,10 +98,10 @@ class CompiledTest(parameterized.TestCase):
     self.assertEmpty(summary.inserted)
     for call in summary.calls:
       self.assertEqual({operand.dtype for operand in call.operands},
-                       {bars.DTYPES[dtype]}, call)
+                       {limits.DTYPES[dtype]}, call)
     self.assertLessEqual(summary.multiply_adds,
-                         bars.WORK * contractions * layer.multiply_adds)
-    if bars.is_plain(layer):
+                         limits.WORK * contractions * layer.multiply_adds)
+    if limits.is_plain(layer):
       self.assertEqual({call.kind for call in summary.calls}, set(kinds))
 
   @parameterized.product(layer=list(LAYERS), dtype=DTYPES, kind=KINDS,
@@ -128,7 +128,7 @@ class CompiledTest(parameterized.TestCase):
 
   def check_layer(self, layer, dtype, kind, name):
     summary = of_layer(name, layer, kind, dtype)
-    found = bars.on_gpu(layer, kind, dtype, summary, peer(layer, kind, dtype))
+    found = limits.on_gpu(layer, kind, dtype, summary, peer(layer, kind, dtype))
     self.assertEmpty(set(found) - ALLOWED.get(layer.name, set()), summary)
 
   @parameterized.product(layer=PLAIN + WITHOUT_CALL,

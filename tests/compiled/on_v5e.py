@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
-from experiments.compiled import bars
 from experiments.compiled import facts
 from experiments.compiled import hlo
+from experiments.compiled import limits
 from experiments.compiled import programs
 from experiments.compiled import targets
 from experiments.timing import layers
@@ -37,10 +37,10 @@ class CompiledTest(parameterized.TestCase):
     layer = LAYERS[layer]
     tconv, lax = (programs.of_layer('v5e', name, layer, kind, 'bfloat16')
                   for name in ('tconv', 'lax'))
-    ratios = bars.on_tpu(tconv, lax)
+    ratios = limits.on_tpu(tconv, lax)
     self.assertGreater(lax.flops, layer.multiply_adds)
-    self.assertLessEqual(ratios['flops'], bars.FLOPS)
-    self.assertLessEqual(ratios['bytes'], bars.BYTES)
+    self.assertLessEqual(ratios['flops'], limits.FLOPS)
+    self.assertLessEqual(ratios['bytes'], limits.BYTES)
 
   def test_a_sharded_batch_is_not_gathered(self):
     function, shapes = through_jax.program('tconv', LAYERS['k4s2'], 'forward')

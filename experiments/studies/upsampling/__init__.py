@@ -86,9 +86,7 @@ class Study(study.Study):
 
   def _trial(self, scale, upsampler, seed):
     key = {'scale': scale, 'upsampler': upsampler.name, 'seed': seed}
-    # A repaired network is trained without the cure.
-    trained_as = upsamplers.REGISTRY[
-        upsampler.base if upsampler.cure == 'repaired' else upsampler.name]
+    trained_as = upsamplers.REGISTRY[upsampler.trained_as]
     network, step, state = self._drawn(scale, trained_as, seed or 0)
     if not upsampler.is_learned:
       return study.Trial(key, (upsampler, network))

@@ -1,4 +1,4 @@
-"""What must hold of a compiled layer, and what does not."""
+"""Limits for compiled layers, and the limits that a program exceeds."""
 
 from collections.abc import Mapping
 
@@ -6,49 +6,40 @@ from experiments.compiled import programs
 from experiments.timing import layers
 
 DTYPES = {'float32': 'f32', 'bfloat16': 'bf16', 'float16': 'f16'}
-# Convolutions of a layer without groups and dilation; a training step has all.
+# cuDNN's calls for a layer without groups and dilation.
 _FORWARD = ('convBackwardInput',)
 _TRAINING = ('convBackwardFilter', 'convBackwardInput', 'convForward')
-WORK = 1.2  # Times the useful multiply-adds.
-FLOPS, BYTES = 1.05, 1.1  # On a TPU, times those of lax.
+WORK = 1.2  # Multiply-adds relative to the useful ones.
+FLOPS, BYTES = 1.05, 1.1  # On a TPU, relative to lax.
 
 
 def useful(layer: layers.Layer, kind: str) -> int:
-  """Multiply-adds that a layer cannot do without.
-
-  Args:
-    layer: to compute.
-    kind: 'forward', or 'training' for the output and both gradients.
-
-  Returns:
-    The number.
-  """
+  """Counts the multiply-adds without inserted zeros; training has thrice."""
   return layer.multiply_adds * {'forward': 1, 'training': 3}[kind]
 
 
 def is_plain(layer: layers.Layer) -> bool:
-  """Whether cuDNN has a call for each of the three contractions."""
+  """Returns whether cuDNN has a call for each of the three operations."""
   return layer.groups == layer.dilation == 1
 
 
 def on_gpu(layer: layers.Layer, kind: str, dtype: str,
            summary: programs.Summary,
            peer: programs.Summary | None = None) -> tuple[str, ...]:
-  """Judges a program for a GPU.
+  """Lists the faults of a program for a GPU.
 
   Args:
-    layer: that it computes.
+    layer: layer that the program computes.
     kind: 'forward' or 'training'.
-    dtype: of its arrays.
-    summary: of the program.
-    peer: what Flax's or lax's program asks for, which bounds the memory.
+    dtype: dtype of the layer's arrays.
+    summary: summary of the program.
+    peer: summary of the program of Flax or lax, whose memory is the limit.
 
   Returns:
-    What does not hold, none of them if all is as it must be: 'zeros' are
-    inserted into an image; arrays are of another 'dtype' than the layer's where
-    they are convolved; the 'work' is more than `WORK` times the useful; the
-    'calls' are not the three of cuDNN; the 'memory' is more than the peer's,
-    where cuDNN has no call.
+    The faults: 'zeros' if any are inserted into an image; 'dtype' if arrays are
+    convolved in another dtype; 'work' for more than `WORK` times the useful
+    multiply-adds; 'calls' if they are not those of cuDNN; 'memory', where cuDNN
+    has no call, for more than that of the peer.
   """
   found = []
   if summary.inserted:
@@ -68,15 +59,7 @@ def on_gpu(layer: layers.Layer, kind: str, dtype: str,
 
 def on_tpu(summary: programs.Summary, lax: programs.Summary
            ) -> Mapping[str, float]:
-  """Compares a program for a TPU with that of lax.
-
-  Args:
-    summary: of the program.
-    lax: of that of lax.
-
-  Returns:
-    Times the 'flops' and the 'bytes' of lax.
-  """
+  """Returns 'flops' and 'bytes' of a program for a TPU, relative to lax."""
   return {'flops': summary.flops / lax.flops,
           'bytes': summary.bytes_accessed / lax.bytes_accessed}
 
@@ -87,7 +70,7 @@ def _has_the_calls(layer: layers.Layer, kind: str, summary: programs.Summary
   wanted = _FORWARD if kind == 'forward' else _TRAINING
   if layer.stride > 1:
     return found == wanted
-  # A transposed convolution of stride 1 is an ordinary one as well.
+  # With stride 1, a transposed convolution is also an ordinary one.
   forward = [call != 'convBackwardFilter' for call in found]
   return sorted(forward) == sorted(call != 'convBackwardFilter'
                                    for call in wanted)
