@@ -96,6 +96,11 @@ def _run():
       devices.connect(
           _COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
     config = _CONFIG.value
+    try:
+      _ = config.study
+    except OSError as error:  # Of the file; its message has several lines.
+      raise workdir_lib.RunError(
+          f'--config cannot be read: {" ".join(str(error).split())}') from error
     names = [found.name for found in pkgutil.iter_modules(studies.__path__)]
     if config.study not in names:
       raise workdir_lib.RunError(

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from experiments.studies import upsamplers
+from experiments import upsamplers
+from experiments.studies.upsampling import model
 import tconv
 from tests.references import integers
 
@@ -107,8 +108,9 @@ class SymbolicSizesTest(parameterized.TestCase):
                             'transposed k3 hold', 'sub-pixel', 'nearest+conv',
                             'bilinear+conv')
   def test_upsampler_of_study_1(self, name):
-    network = upsamplers.Network(
-        name, ml_collections.ConfigDict({'kernel_sizes': (3,), 'channels': 4}),
+    network = model.Network(
+        upsamplers.REGISTRY[name], ml_collections.ConfigDict(
+            {'kernel_sizes': (3,), 'channels': 4}),
         2, nnx.Rngs(0))
     self.check(network, 'n, h, w, 1', [(*size, 1) for size in SIZES], atol=1e-4)
 

@@ -22,6 +22,7 @@ from PIL import Image
 
 from experiments.data import images
 from experiments.harness import loop
+from experiments.harness import records
 from experiments.harness import workdir as workdir_lib
 import tconv
 from tconv import dialects
@@ -223,7 +224,8 @@ class FilesTest(absltest.TestCase):
   def test_records_of_a_run(self):
     config = ml_collections.ConfigDict({'n': 3, 'names': ('x', 'y')})
     path = self.work / 'run'
-    workdir_lib.open_workdir(str(path), config)
+    with workdir_lib.opened(str(path), config):
+      pass
     (path / 'metrics.jsonl').write_text(
         '{"run": "a", "step": 1, "loss": 2.0}\n' * 3)
     whole = {name: (path / name).read_bytes()
@@ -233,7 +235,8 @@ class FilesTest(absltest.TestCase):
       (path / name).write_bytes(mutilate(whole[name], self.draw))
       with soon():
         try:
-          workdir_lib.open_workdir(str(path), config)
+          with workdir_lib.opened(str(path), config):
+            pass
         except workdir_lib.RunError as error:
           self.assertIn('another config', str(error))
         else:

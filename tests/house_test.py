@@ -48,6 +48,27 @@ LAYERS = (
     ('tconv.nnx', 'tconv.linen'),
 )
 
+# The experiments: what each place may import besides itself and the library.
+EXPERIMENTS = sorted((ROOT / 'experiments').rglob('*.py'))
+SHARED = {'upsamplers', 'artifacts', 'relations'}  # Not commands.
+BELOW = {
+    'shared': set(), 'harness': set(), 'data': {'harness'},
+    'report': {'harness'},
+    'timing': {'harness', 'report'},
+    'compiled': {'harness', 'report', 'timing'},
+    'studies': {'shared', 'harness', 'data', 'report'}}
+# The parts of a study, lowest first.
+PARTS = (('model', 'data'), ('metrics', 'training'), ('tables',), ('claims',),
+         ('report',), ('__init__',))
+
+
+def place_of(name):
+  """The place of a module in `experiments`: a folder, or what it is."""
+  first = name.removeprefix('experiments').strip('.').partition('.')[0]
+  if first in SHARED:
+    return 'shared'
+  return first if first in BELOW else 'command'
+
 
 def functions(*modules):
   return [
@@ -117,10 +138,33 @@ class ImportsTest(parameterized.TestCase):
               sys.exit(1)
             """], cwd=ROOT, check=True)
 
-  def test_nothing_imports_the_tests_or_a_study_from_below(self):
-    for path in (ROOT / 'experiments').rglob('*.py'):
-      self.assertFalse(
-          [i for i in imports_of(path) if i.startswith('tests')], path)
+  @parameterized.parameters(*map(str, EXPERIMENTS))
+  def test_experiments_import_downwards(self, path):
+    path = pathlib.Path(path)
+    name, imports = name_of(path), set(imports_of(path))
+    self.assertEmpty([i for i in imports if i.split('.')[0] == 'tests'])
+    own, allowed = place_of(name), {place_of(name)}
+    if own == 'command':
+      return
+    allowed |= BELOW[own]
+    for imported in imports:
+      if imported.startswith('experiments.'):
+        self.assertIn(place_of(imported), allowed, imported)
+
+  @parameterized.parameters(*map(str, (
+      ROOT / 'experiments/studies').glob('*/*.py')))
+  def test_within_a_study_imports_run_one_way(self, path):
+    path = pathlib.Path(path)
+    package = f'experiments.studies.{path.parent.name}'
+    rank = lambda part: next(
+        i for i, parts in enumerate(PARTS) if part in parts)
+    own = rank(path.stem)
+    for imported in imports_of(path):
+      if not imported.startswith('experiments.studies'):
+        continue
+      study, _, part = imported.rpartition('.')
+      self.assertEqual(study, package, 'A study imports no other study.')
+      self.assertLess(rank(part), own, imported)
 
 
 class ReadmeTest(parameterized.TestCase):

@@ -1,4 +1,4 @@
-"""Kills runs at random moments, goes on with them, and compares the results.
+"""Kills runs at random moments, resumes them, and compares the results.
 
     python -m tests.kills --times=20 --config=configs/upsampling.py:smoke
 
@@ -66,8 +66,8 @@ def main(argv: Sequence[str]) -> None:
     same = (folder / str(i) / 'results.json').read_bytes() == expected
     different += not same
     print(f'killed after {moment:.1f} s: '
-          f'{output.count("was trained already")} trainings were done, '
-          f'{output.count("goes on")} gone on with; results.json '
+          f'{output.count("already complete, skipped")} trainings were '
+          f'complete, {output.count("resumes after")} resumed; results.json '
           f'{"identical" if same else "DIFFERENT"}', flush=True)
   if different:
     sys.exit(f'{different} of {_TIMES.value} differ: {folder}')

@@ -1,74 +1,104 @@
-"""The command, as a user runs it wrong."""
+"""The command as a user runs it wrong: one clear line, and an exit status."""
 
+import json
+import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
 import tempfile
 
 from absl.testing import absltest
-from absl.testing import parameterized
 
 ROOT = pathlib.Path(__file__).parents[1]
+SMOKE = '--config=configs/upsampling.py:smoke'
+STUDIES = r"\['generator', 'segmentation', 'upsampling'\]"
+
+# Flags; what stderr must match. The workdir is 'new', and no run is begun.
+MISTAKES = (
+    ([SMOKE, '--config.num_stepz=1'],
+     "^error: .*such field: 'num_stepz'\n.*mean \"num_steps\""),
+    ([SMOKE, '--config.trunk.depth=1'], "such field: 'depth'"),
+    ([SMOKE, '--config.num_steps=many'], '--config.num_steps=many: invalid'),
+    ([SMOKE, '--config.scales=(1,)'],
+     r'^error: config.scales must be .*2 to 50; got \(1,\)\.\n$'),
+    ([SMOKE, '--config.study=art'],
+     f"^error: config.study must be one of {STUDIES}; got 'art'\\.\n$"),
+    ([SMOKE, '--config.study=upsampling.model'], 'config.study must be one of'),
+    ([SMOKE, 'too much'], "unexpected arguments: 'too much'"),
+    ([SMOKE, '--workdir='], '--workdir must name a folder'),
+    ([SMOKE, '--workdir=file'],
+     r'^error: --workdir cannot be written: .*File exists: .*\n$'),
+    ([SMOKE, '--num_processes=2'], 'belong together'),
+    ([SMOKE, '--coordinator=127.0.0.1:1', '--num_processes=2',
+      '--process_id=2'], 'belong together'),
+    (['--config=configs/none.py'],
+     "^error: --config cannot be read: .*'configs/none.py'\n$"),
+    ([], 'config'))
+
+# Imports once, and runs each command line in a fork of this process. Prints
+# the status and the messages of each.
+_DRIVER = '''if True:
+  import atexit, json, os, signal, sys
+  from absl import app, logging
+  from experiments import main
+  from experiments.harness import study
+  from experiments.studies import upsampling
+
+  logging.set_verbosity(logging.WARNING)
+  for number, (flags, how) in enumerate(json.loads(sys.argv[1])):
+    if not os.fork():
+      sys.argv[1:] = flags
+      os.dup2(os.open(f'{sys.argv[0]}{number}', os.O_CREAT | os.O_WRONLY), 2)
+      if how == 'at the end':
+        atexit.register(os.kill, os.getpid(), signal.SIGTERM)
+      elif how == 'in the run':
+        study.run = lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM)
+      elif how == 'full':
+        def run(*_, **__):
+          raise OSError(28, 'No space left on device')
+        study.run = run
+      app.run(main.main, flags_parser=main.parse_flags)
+    print(os.waitstatus_to_exitcode(os.wait()[1]))
+'''
 
 
-def run(*arguments):
-  return subprocess.run(
-      [sys.executable, '-m', 'experiments.main', *arguments], cwd=ROOT,
-      capture_output=True, text=True, check=False)
+class MainTest(absltest.TestCase):
 
-
-class MainTest(parameterized.TestCase):
-
-  def setUp(self):
-    super().setUp()
-    folder = self.enter_context(tempfile.TemporaryDirectory())
-    self.workdir = pathlib.Path(folder) / 'run'
-
-  @parameterized.parameters(
-      ('--config.num_stepz=1', 'such field: \'num_stepz\'\n.*mean "num_steps"'),
-      ('--config.trunk.depth=1', "such field: 'depth'"),
-      ('--config.num_steps=many', r'--config.num_steps=many: invalid literal'),
-      ('--config.scales=(1,)', r'config.scales must be .*2 to 50; got \(1,\)'),
-      ('--config.study=art', "config.study must be .*got 'art'"))
-  def test_a_wrong_config_is_one_clear_line(self, flag, message):
-    result = run('--config=configs/upsampling.py:smoke',
-                 f'--workdir={self.workdir}', flag)
-    self.assertEqual(result.returncode, 1)
-    self.assertNotIn('Traceback', result.stderr)
-    self.assertRegex(result.stderr, message)
-    self.assertFalse(self.workdir.exists())
-
-  def test_a_workdir_that_cannot_be_is_one_clear_line(self):
-    self.workdir.write_text('a file')
-    result = run('--config=configs/upsampling.py:smoke',
-                 f'--workdir={self.workdir}')
-    self.assertEqual(result.returncode, 1)
-    self.assertRegex(
-        result.stderr,
-        r'^error: --workdir cannot be written: .*File exists: .*\n$')
-
-  def test_a_workdir_without_a_name_is_refused(self):
-    result = run('--config=configs/upsampling.py:smoke', '--workdir=')
-    self.assertEqual(result.returncode, 1)
-    self.assertIn('--workdir must name a folder', result.stderr)
-
-  def test_a_signal_at_the_very_end_has_no_traceback(self):
-    program = (
-        'import atexit, os, runpy, signal\n'
-        'atexit.register(os.kill, os.getpid(), signal.SIGTERM)\n'
-        'runpy.run_module("experiments.main", run_name="__main__")')
+  def test_statuses_and_messages(self):
+    folder = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
+    (folder / 'file').write_text('not a folder')
+    cases = [(flags, '', 1, message) for flags, message in MISTAKES]
+    cases += [
+        ([SMOKE, '--config.study=art'], 'at the end', -signal.SIGTERM,
+         '^error: config.study must be .*\n$'),
+        ([SMOKE, '--workdir=run'], 'in the run', 1,
+         '^error: stopped; rerun the same command to resume.\n$'),
+        ([SMOKE, '--workdir=run'], 'full', 1,
+         '^error: --workdir cannot be written: .*No space left on device\n$')]
+    commands = []
+    for flags, how, *_ in cases:
+      named = any(flag.startswith('--workdir') for flag in flags)
+      flags = [re.sub('--workdir=(?=.)', f'--workdir={folder}/', flag)
+               for flag in flags]
+      commands.append(
+          (flags if named else [f'--workdir={folder}/new', *flags], how))
     result = subprocess.run(
-        [sys.executable, '-c', program, f'--workdir={self.workdir}',
-         '--config=configs/upsampling.py:smoke', '--config.study=art'],
-        cwd=ROOT, capture_output=True, text=True, check=False)
-    self.assertEqual(result.returncode, -signal.SIGTERM)
-    self.assertRegex(result.stderr, '^error: config.study must be .*\n$')
-
-  def test_a_config_that_is_not_there_is_one_clear_line(self):
-    result = run('--config=configs/none.py', f'--workdir={self.workdir}')
-    self.assertEqual(result.returncode, 1)
-    self.assertRegex(result.stderr, r'^error: [^\']*\'configs/none.py\'\n$')
+        [sys.executable, '-W', 'ignore', '-c',
+         f'import sys; sys.argv[0] = "{folder}/"\n{_DRIVER}',
+         json.dumps(commands)],
+        cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True,
+        env={**os.environ, 'XLA_FLAGS': ''})
+    statuses = map(int, result.stdout.split())
+    for i, (status, (flags, _, expected, message)) in enumerate(
+        zip(statuses, cases, strict=True)):
+      with self.subTest(flags=flags):
+        shown = (folder / str(i)).read_text()
+        self.assertEqual(status, expected, shown)
+        self.assertNotIn('Traceback', shown)
+        self.assertRegex(shown, message)
+    self.assertFalse((folder / 'new').exists())
 
 
 if __name__ == '__main__':

@@ -83,7 +83,7 @@ class MeasureTest(parameterized.TestCase):
         float(row['grid_amplitude']), expected, rtol=1e-4, atol=1e-5)
 
   @parameterized.parameters(
-      (2, ('8.png', '16.png', '16.tif', 'float.tif')), (3, ('16.png',)))
+      (2, ('8.png', '16.png', 'float.tif')), (3, ('16.png',)))
   def test_an_injected_pattern_is_found_in_its_channel(self, period, names):
     pattern = checkerboard(period)
     # Background and step of the pattern, and this step in 8-bit levels: those
@@ -112,11 +112,7 @@ class MeasureTest(parameterized.TestCase):
         self.assertEqual(row['depth'], {
             '8': '8-bit', '16': '16-bit', 'float': 'float32'}[name[:-4]])
       self.assertEqual(rows[f'grey_{name}', 'grey'], rows[name, 'G'])
-      self.assertIn(name, printed)
       self.assertIn(f'{injected:.3f}', printed)
-    self.assertIn(f'period {period}', printed)
-    self.assertRegex(printed, r'level \(about 0 dB is none\) and\s+p-value')
-    self.assertIn(f'Measured {2 * len(names)} of {2 * len(names)}', printed)
 
   def test_rows_say_what_is_in_the_file(self):
     pixels = np.random.default_rng(0).integers(0, 256, (17, 40, 3), np.uint8)
@@ -134,27 +130,6 @@ class MeasureTest(parameterized.TestCase):
       self.assertGreater(float(row['imaging']), 0)
       self.assertNotEqual(row['imaging'], f'{float(row["imaging"]):.6g}')
     self.assertIn('40x17, 8-bit', printed)
-
-  def test_alpha_is_left_out(self):
-    grey = np.full(SIZE, 90, np.uint8)
-    alpha = np.uint8(100 * checkerboard())
-    self.save('rgba.png', np.dstack([grey, grey, grey, alpha]))
-    self.save('rgba16.png', np.dstack([grey, grey, grey, alpha]).astype('u2'))
-    self.save('la.png', np.dstack([grey, alpha]))
-    status, rows, _ = self.run_main('*.png')
-    self.assertEqual(status, 0)
-    self.assertLen(rows, 4 + 4 + 1)
-    for row in rows.values():
-      self.assert_amplitude(row, 0)
-
-  def test_a_palette_is_looked_up(self):
-    image = Image.fromarray(np.uint8(checkerboard()))
-    image = image.convert('P')
-    image.putpalette([10, 20, 30, 10, 24, 30])
-    image.save(self.path('palette.png'))
-    _, rows, _ = self.run_main('palette.png')
-    for channel, step in {'R': 0, 'G': 4, 'B': 0}.items():
-      self.assert_amplitude(rows['palette.png', channel], step / 2)
 
   def test_values_beyond_white_count_in_the_same_unit(self):
     self.save('float.tif', np.float32(200 + 7 * checkerboard()))

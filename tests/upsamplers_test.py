@@ -1,4 +1,4 @@
-"""The networks of study 1."""
+"""The registry of upsamplers: names, layers, and what they cost."""
 
 from absl.testing import absltest
 from absl.testing import parameterized
@@ -7,123 +7,108 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from configs import upsampling as config_lib
-from experiments.data import photographs
-from experiments.studies import upsamplers
+from experiments import upsamplers
 import tconv
-from tconv import dialects
 
-LEARNED = [
-    'transposed k4', 'transposed k4 equal phases', 'transposed k4 repaired',
-    'transposed k4 penalty', 'transposed k4 hold', 'sub-pixel',
-    'sub-pixel ICNR', 'nearest+conv', 'bilinear+conv']
-# Those that cannot paint a grid, whatever they learn.
-CLEAN = ['transposed k4 equal phases', 'transposed k4 repaired',
-         'transposed k4 hold', 'nearest+conv', 'bilinear+conv']
+REGISTRY = upsamplers.REGISTRY
+# One of each kind that a study can be asked for.
+KINDS = [
+    'transposed k4', 'transposed k7', 'transposed k4 equal phases',
+    'sub-pixel', 'sub-pixel ICNR', 'nearest+conv', 'bilinear+conv']
 
 
-class NetworkTest(parameterized.TestCase):
+class RegistryTest(parameterized.TestCase):
 
-  def network(self, name, scale=2, seed=0):
-    trunk = config_lib.get_config().trunk
-    return upsamplers.Network(name, trunk, scale, nnx.Rngs(seed))
+  def test_names_are_keys_and_bases_are_entries_without_a_cure(self):
+    self.assertLen({u.name for u in REGISTRY.values()}, len(REGISTRY))
+    self.assertContainsSubset(KINDS, REGISTRY)
+    for name, upsampler in REGISTRY.items():
+      self.assertEqual(upsampler.name, name)
+      base = REGISTRY[upsampler.base]
+      self.assertEqual(base.cure, '')
+      self.assertEqual(base == upsampler, not upsampler.cure)
+      self.assertEqual(name, f'{base.name} {upsampler.cure}'.strip())
+      self.assertIs(type(base), type(upsampler))
 
-  @parameterized.product(name=[*LEARNED, 'transposed k7'], scale=[2, 3])
-  def test_enlarges(self, name, scale):
-    low = jax.random.uniform(jax.random.key(0), (2, 5, 6, 1))
-    high = self.network(name, scale)(low)
-    self.assertEqual(high.shape, (2, 5 * scale, 6 * scale, 1))
-    # Neither blown up nor vanished: ready to learn.
-    self.assertBetween(float(high.std()), .003, 1)
+  def test_every_upsampler_enlarges(self):
+    low = jax.ShapeDtypeStruct((2, 5, 6, 3), jnp.float32)
+    for (name, upsampler), scale in zip(
+        REGISTRY.items(), (2, 3) * len(REGISTRY)):
+      if not upsampler.covers(scale):
+        continue
+      make = lambda upsampler=upsampler, scale=scale: upsampler.layer(
+          3, 4, scale, rngs=nnx.Rngs(0))
+      high = nnx.eval_shape(lambda low, make=make: make()(low), low)
+      channels = 4 if upsampler.is_learned else 3  # Those only interpolate.
+      self.assertEqual(
+          high.shape, (2, 5 * scale, 6 * scale, channels), name)
 
-  @parameterized.product(name=['nearest', 'bilinear'], scale=[2, 3])
-  def test_interpolation_is_a_fixed_transposed_convolution(self, name, scale):
-    low = photographs.downsampled_pair(
-        photographs.load('chelsea'), scale)['low'][None]
-    taps = tconv.interpolation_kernel((scale, scale), method=name)
-    fixed = tconv.conv_transpose(
-        low, np.float32(taps)[..., None, None], scale)
-    inner = slice(scale, -scale)  # Beyond the border it takes zeros.
-    np.testing.assert_allclose(
-        self.network(name, scale)(low)[:, inner, inner],
-        fixed[:, inner, inner], atol=2e-6)
-
-  def test_trunks_start_the_same(self):
-    trunks = [nnx.state(self.network(name).trunk) for name in LEARNED]
-    for trunk in trunks[1:]:
-      jax.tree.map(np.testing.assert_array_equal, trunk, trunks[0])
-    other = nnx.state(self.network('sub-pixel', seed=1).trunk)
-    self.assertFalse(np.array_equal(*(
-        jax.tree.leaves(trunk)[1] for trunk in (trunks[0], other))))
-
-  @parameterized.parameters(*LEARNED)
-  def test_only_some_can_paint_a_grid(self, name):
-    # A constant image: is a pattern made of it?
-    network = self.network(name)
-    if name.endswith('repaired'):
-      network = upsamplers.repair(network, 2)
-    image = network(jnp.full((1, 24, 24, 1), .5))[:, 16:-16, 16:-16]
-    if name in CLEAN or name == 'sub-pixel ICNR':
-      self.assertLess(image.std(), 1e-6)
-    else:
-      self.assertGreater(image.std(), 1e-2)
-
-  def test_folded_layer_gives_the_same(self):
-    network = self.network('transposed k4 equal phases')
-    low = jax.random.uniform(jax.random.key(0), (2, 5, 6, 1))
-    before, kernel = network(low), network.upsampling.kernel[...]
-    upsamplers.fold(network, 2)
-    np.testing.assert_array_equal(network(low), before)
-    self.assertGreater(
-        jnp.abs(network.upsampling.kernel[...] - kernel).max(), 1e-2)
-    # What is left is a plain transposed convolution.
-    np.testing.assert_array_equal(before, tconv.conv_transpose(
-        network.features(low),
-        dialects.kernel_from_flax(network.upsampling.kernel[...]), 2))
-
-  def test_repairing_leaves_the_network_as_it_was(self):
-    network = self.network('transposed k3')
-    kernel = network.upsampling.kernel[...]
-    repaired = upsamplers.repair(network, 2)
-    np.testing.assert_array_equal(network.upsampling.kernel[...], kernel)
-    np.testing.assert_array_equal(repaired.upsampling.kernel[...],
-                                  tconv.equalize_phases(kernel, 2))
-
-  def test_equal_networks_are_equal_to_the_compiler(self):
-    graphs = [nnx.graphdef(self.network(name, seed=seed)) for name, seed in (
-        ('transposed k4', 0), ('transposed k4', 1), ('transposed k4 penalty', 0)
-    )]
-    self.assertLen(set(graphs), 1)
+  def test_stages_are_layers_and_nothing_else(self):
+    self.assertContainsSubset(KINDS, upsamplers.STAGES)
+    for name in ('nearest', 'transposed k4 hold', 'transposed k4 penalty',
+                 'transposed k4 repaired'):
+      self.assertIn(name, REGISTRY)
+      self.assertNotIn(name, upsamplers.STAGES)
 
   @parameterized.parameters(
-      ('nearest', 0, 0), ('bilinear', 0, 4), ('bicubic', 0, 16),
-      # Trunk: (25 + 9 * 32) * 32 products for each of a quarter of the pixels.
-      ('transposed k3', 9 * 32 + 1, 2504 + 72),
-      ('transposed k4 equal phases', 16 * 32 + 1, 2504 + 128),
-      ('transposed k4 hold', 16 * 32 + 1, 2504 + 128 + 4),
-      ('sub-pixel', 4 * 9 * 32 + 4, 2504 + 288),
-      ('nearest+conv', 9 * 32 + 1, 2504 + 288),
-      ('bilinear+conv', 9 * 32 + 1, 2504 + 288 + 128))
-  def test_costs(self, name, parameters, multiply_adds):
-    network = self.network(name)
-    trunk = (25 + 9 * 32) * 32 + 64 if name not in upsamplers.BASELINES else 0
-    self.assertEqual(upsamplers.num_parameters(network), trunk + parameters)
-    self.assertEqual(
-        upsamplers.multiply_adds(name, network, 2), multiply_adds)
+      'transposed', 'transposed k', 'transposed k0', 'transposed k3 ', 'cubic',
+      'transposed k3 equal', 'transposed k17', 'sub-pixel icnr', 'bicubic+conv',
+      '')
+  def test_other_names_are_unknown(self, name):
+    self.assertNotIn(name, REGISTRY)
+    if name:
+      self.assertNotIn(name, upsamplers.names(REGISTRY).split(', '))
 
-  def test_costs_of_odd_scales(self):
-    # One fine position of three is a coarse one: 1 tap on each axis, else 2.
-    self.assertAlmostEqual(
-        upsamplers.multiply_adds('bilinear', self.network('bilinear', 3), 3),
-        (5 / 3)**2)
+  def test_names_for_messages_are_short(self):
+    text = upsamplers.names(REGISTRY)
+    for name in 'bicubic', 'transposed kK equal phases', 'sub-pixel ICNR':
+      self.assertEqual(text.split(', ').count(name), 1)
+    self.assertIn(f'K up to {upsamplers.LARGEST_KERNEL}', text)
+
+  @parameterized.product(size=(1, 2, 3, 4, 5), scale=(2, 3, 4))
+  def test_covers_tells_whether_every_pixel_is_written(self, size, scale):
+    layer = nnx.eval_shape(lambda: REGISTRY[f'transposed k{size}'].layer(
+        1, 1, scale, rngs=nnx.Rngs(0)))
+    layer.kernel = nnx.Param(jnp.ones((size, size, 1, 1)))
+    layer.bias = None
+    written = np.asarray(layer(jnp.ones((1, 6, 6, 1))))[
+        0, scale:-scale, scale:-scale] > 0
+    self.assertEqual(written.all(), REGISTRY[f'transposed k{size}'].covers(
+        scale))
+    for name in 'nearest', 'sub-pixel', 'bilinear+conv':
+      self.assertTrue(REGISTRY[name].covers(scale))
+
+  def test_plain_layers_are_those_of_flax(self):
+    images = jax.random.normal(jax.random.key(0), (1, 5, 6, 3))
+    for name in KINDS:
+      self.assertEqual(REGISTRY[name].is_plain, name in KINDS[:2])
+    ours, theirs = (REGISTRY['transposed k4'].layer(
+        3, 4, 2, rngs=nnx.Rngs(0), conv_transpose=layer)
+                    for layer in (tconv.nnx.ConvTranspose, nnx.ConvTranspose))
+    self.assertIs(type(theirs), nnx.ConvTranspose)
+    # Sums of some dozen products in another order.
+    np.testing.assert_allclose(ours(images), theirs(images), atol=1e-5)
 
   @parameterized.parameters('nearest', 'bilinear')
   def test_resize_convolution_interpolates(self, method):
-    network = self.network(f'{method}+conv')
-    low = jax.random.uniform(jax.random.key(0), (1, 5, 6, 1))
-    np.testing.assert_array_equal(network(low), tconv.resize_conv(
-        network.features(low), network.upsampling.kernel[...], 2,
-        method=method))
+    layer = REGISTRY[f'{method}+conv'].layer(3, 2, 2, rngs=nnx.Rngs(0))
+    low = jax.random.uniform(jax.random.key(0), (1, 5, 6, 3))
+    np.testing.assert_array_equal(layer(low), tconv.resize_conv(
+        low, layer.kernel[...], 2, method=method))
+
+  @parameterized.parameters(
+      ('nearest', 2, (), 0), ('bilinear', 2, (), 4), ('bicubic', 2, (), 16),
+      # One fine position of three is a coarse one: 1 tap on each axis, else 2.
+      ('bilinear', 3, (), (5 / 3)**2),
+      ('transposed k3', 2, (3, 3, 32, 1), 72),
+      ('transposed k4 equal phases', 2, (4, 4, 32, 1), 128),
+      ('transposed k4 hold', 2, (4, 4, 32, 1), 128 + 4),
+      ('sub-pixel', 2, (3, 3, 32, 4), 288),
+      ('nearest+conv', 2, (3, 3, 32, 1), 288),
+      ('bilinear+conv', 2, (3, 3, 32, 1), 288 + 128))
+  def test_multiply_adds(self, name, scale, kernel_shape, expected):
+    self.assertAlmostEqual(
+        REGISTRY[name].multiply_adds(kernel_shape, scale), expected)
 
 
 if __name__ == '__main__':

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import linalg
 
-from experiments.studies import generator_measures as measures
-from experiments.studies import generator_models as models
+from experiments.studies.generator import metrics
+from experiments.studies.generator import model
 import tconv
 
 
@@ -24,7 +24,7 @@ class GridsTest(parameterized.TestCase):
 
   @parameterized.parameters((2, 1, 4), (4, np.sqrt(.5), 2))
   def test_lines_are_told_apart_by_period(self, period, rms, other):
-    found = measures.grids(striped(period, .2))
+    found = metrics.grids(striped(period, .2))
     self.assertGreater(found[f'grid_level_{period}_db'], 20)
     self.assertLess(found[f'grid_level_{other}_db'], 5)
     # 1 is 127.5 levels. The noise's own pattern is .01 * sqrt(15 / 1024).
@@ -34,21 +34,21 @@ class GridsTest(parameterized.TestCase):
 
   def test_they_are_means_over_images(self):
     weak, strong = striped(2, .1), striped(2, .3)
-    both = measures.grids(np.concatenate([weak, strong]))
+    both = metrics.grids(np.concatenate([weak, strong]))
     for name, value in both.items():
-      each = [measures.grids(images)[name] for images in (weak, strong)]
+      each = [metrics.grids(images)[name] for images in (weak, strong)]
       self.assertAlmostEqual(value, np.mean(each), places=3)
 
 
 class GrowthTest(parameterized.TestCase):
 
   def growth(self, stage):
-    generator = models.Generator(
+    generator = model.Generator(
         ('nearest+conv', 'nearest+conv', stage), latents=8, features=8,
         colors=2, classes=0, rngs=nnx.Rngs(0))
     generator.eval()
     latents = jax.random.normal(jax.random.key(0), (50, 8))
-    return generator, latents, measures.growth(generator, latents, None)
+    return generator, latents, metrics.growth(generator, latents, None)
 
   @parameterized.parameters('transposed k3', 'transposed k4', 'sub-pixel')
   def test_the_amplitude_follows_the_means(self, stage):
@@ -100,7 +100,7 @@ class InputGradientsTest(absltest.TestCase):
 
   def test_the_gradient_is_what_is_measured(self):
     critic = Weighs(striped(2, .2)[:1])
-    found = measures.input_gradients(
+    found = metrics.input_gradients(
         critic, jnp.zeros((3, 32, 32, 1)), jnp.arange(1., 4))
     self.assertGreater(found['gradient_level_db'], 20)
     # The rest is noise.
@@ -112,7 +112,7 @@ class InputGradientsTest(absltest.TestCase):
   def test_pixels_that_count_more_are_seen(self):
     noise = striped(2, 0)
     heavy = np.where(np.arange(32) % 2, 1, 2)[:, None, None] * noise
-    found = measures.input_gradients(
+    found = metrics.input_gradients(
         Weighs(heavy[:1]), jnp.zeros((1, 32, 32, 1)), jnp.ones(1))
     self.assertGreater(found['gradient_size_level_db'], 10)
     self.assertLess(found['gradient_level_db'], 5)
@@ -137,7 +137,7 @@ class QualityTest(absltest.TestCase):
     asked = np.where(np.arange(10) < 3, 1 - larger, larger)
     moved = images.copy()
     moved[:, 0, :2] += 2
-    found = measures.quality(Compares(), moved, asked, images)
+    found = metrics.quality(Compares(), moved, asked, images)
     self.assertAlmostEqual(found['accuracy'], .7, places=6)
     self.assertAlmostEqual(found['frechet_distance'], 8, places=4)
 
@@ -156,19 +156,19 @@ class FrechetDistanceTest(absltest.TestCase):
     expected = (((self.x.mean(0) - self.y.mean(0))**2).sum() + np.trace(
         cov_x + cov_y - 2 * linalg.sqrtm(cov_x @ cov_y).real))
     self.assertAlmostEqual(
-        measures.frechet_distance(self.x, self.y), expected, places=6)
+        metrics.frechet_distance(self.x, self.y), expected, places=6)
 
   def test_equal_samples_are_not_apart(self):
     # Roots of what rounding leaves of zero are 1e-8.
     self.assertAlmostEqual(
-        measures.frechet_distance(self.x, self.x), 0, places=6)
+        metrics.frechet_distance(self.x, self.x), 0, places=6)
 
   def test_features_that_are_always_zero(self):
     self.x[:, 2] = self.y[:, 2] = 0
-    found = measures.frechet_distance(self.x, self.y)
+    found = metrics.frechet_distance(self.x, self.y)
     others = np.delete(self.x, 2, 1), np.delete(self.y, 2, 1)
     self.assertAlmostEqual(
-        found, measures.frechet_distance(*others), places=6)
+        found, metrics.frechet_distance(*others), places=6)
 
 
 if __name__ == '__main__':

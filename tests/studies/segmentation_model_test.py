@@ -8,15 +8,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.studies import segmentation_models as models
+from configs import segmentation as config_lib
+from experiments.studies.segmentation import model
 import tconv
 
-TRANSPOSED = models.DECODERS[:3]
+TRANSPOSED = model.DECODERS[:3]
 IMAGES = jax.random.uniform(jax.random.key(0), (2, 32, 32, 2))
 
 
 def make(head, decoder='learned', **options):
-  network = models.Segmenter(
+  network = model.Segmenter(
       head, decoder, in_features=2, classes=3, channels=(4, 5, 6),
       convolutions=2, rngs=nnx.Rngs(0), **options)
   network.eval()
@@ -25,13 +26,13 @@ def make(head, decoder='learned', **options):
 
 class SegmenterTest(parameterized.TestCase):
 
-  @parameterized.parameters(*models.HEADS)
+  @parameterized.parameters(*model.HEADS)
   def test_every_pixel_has_its_logits(self, head):
     network = make(head)
     chex.assert_shape(network.coarse(IMAGES), (2, 32 // head, 32 // head, 3))
     chex.assert_shape(network(IMAGES), (2, 32, 32, 3))
 
-  @parameterized.product(head=models.HEADS, decoder=TRANSPOSED)
+  @parameterized.product(head=model.HEADS, decoder=TRANSPOSED)
   def test_decoders_start_as_bilinear_interpolation(self, head, decoder):
     network = make(head, decoder)
     scores = network.coarse(IMAGES)
@@ -44,7 +45,7 @@ class SegmenterTest(parameterized.TestCase):
 
   def test_all_start_with_the_same_encoder_and_scores(self):
     finest = make(2)
-    for head, decoder in zip(models.HEADS, models.DECODERS[1:]):
+    for head, decoder in zip(model.HEADS, model.DECODERS[1:]):
       network = make(head, decoder)
       chex.assert_trees_all_equal(
           nnx.state(network.encoder), nnx.state(finest.encoder))
@@ -66,7 +67,7 @@ class SegmenterTest(parameterized.TestCase):
   @parameterized.parameters((8, 1), (4, 2), (2, 3))
   def test_what_enlarges_is_told_apart(self, head, number):
     enlarging = lambda decoder: jax.tree.leaves(
-        nnx.state(make(head, decoder), models.ENLARGING))
+        nnx.state(make(head, decoder), model.ENLARGING))
     self.assertEmpty(enlarging('bilinear resize'))
     for decoder in TRANSPOSED:
       self.assertEqual(
@@ -74,7 +75,7 @@ class SegmenterTest(parameterized.TestCase):
           sorted([(4, 4, 3, 3)] * (number - 1)
                  + [(2 * head, 2 * head, 3, 3)]))
 
-  @parameterized.parameters(*models.HEADS)
+  @parameterized.parameters(*model.HEADS)
   def test_flax_gives_the_same(self, head):
     ours, flax = make(head), make(head, conv_transpose=nnx.ConvTranspose)
     chex.assert_trees_all_equal(nnx.state(ours), nnx.state(flax))
@@ -94,6 +95,24 @@ class SegmenterTest(parameterized.TestCase):
           tconv.equivalent_kernel(layer, (4, 4), 3), (4, 4))
     self.assertLess(rho['equal phases'], 1e-10)
     self.assertGreater(rho['learned'], 1e-3)
+
+  @parameterized.parameters('learned', 'frozen')
+  def test_a_step_trains_all_but_what_is_frozen(self, decoder):
+    network = make(4, decoder)
+    network.train()
+    step, begin = model.training_step(
+        network, decoder, config_lib.get_config('smoke'))
+    state = begin(network)
+    batch = {'image': IMAGES, 'mask': jnp.indices((2, 32, 32)).sum(0) % 3}
+    (params, stats, _), _ = jax.jit(step)(state, batch)
+    before, after = (jax.tree.leaves(tree) for tree in (
+        nnx.state(network, model.ENLARGING), params[0]))
+    self.assertLen(after, 2)
+    for old, new in zip(before, after):
+      self.assertEqual(bool((old == new).all()), decoder == 'frozen')
+    for old, new in zip(jax.tree.leaves((state[0][1], state[1])),
+                        jax.tree.leaves((params[1], stats))):
+      self.assertTrue((old != new).any())
 
 
 if __name__ == '__main__':

@@ -11,7 +11,7 @@ from experiments.compiled import limits
 from experiments.compiled import programs
 from experiments.timing import layers
 
-FOLDER = pathlib.Path(__file__).parent / 'data' / 'compiled'
+FOLDER = pathlib.Path(__file__).parents[1] / 'data' / 'compiled'
 TRAINING, INSERTED, WOVEN, PRODUCTS = (
     (FOLDER / f'{name}.hlo').read_text(encoding='utf-8')
     for name in ('training', 'inserted', 'woven', 'products'))

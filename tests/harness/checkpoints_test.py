@@ -5,6 +5,7 @@ import io
 import itertools
 import pathlib
 import resource
+import shutil
 import subprocess
 import tempfile
 
@@ -40,13 +41,21 @@ def train(workdir, num_steps):
 
 class DamageTest(parameterized.TestCase):
 
+  @classmethod
+  def setUpClass(cls):
+    super().setUpClass()
+    folder = pathlib.Path(cls.enterClassContext(tempfile.TemporaryDirectory()))
+    cls.whole = folder / 'whole'
+    cls.whole.mkdir()
+    train(cls.whole, 8)
+    cls.expected, _ = train(folder, 10)
+
   def setUp(self):
     super().setUp()
+    # Each test has a copy to damage.
     self.workdir = pathlib.Path(
-        self.enter_context(tempfile.TemporaryDirectory()))
-    train(self.workdir, 8)
-    self.expected, _ = train(pathlib.Path(
-        self.enter_context(tempfile.TemporaryDirectory())), 10)
+        self.enter_context(tempfile.TemporaryDirectory())) / 'run'
+    shutil.copytree(self.whole, self.workdir)
 
   def spoil(self, step, name='default/manifest.ocdbt'):
     file = self.workdir / 'checkpoints/job' / str(step) / name
@@ -59,7 +68,7 @@ class DamageTest(parameterized.TestCase):
     aside = self.workdir / 'checkpoints/job-8-damaged'
     self.assertRegex(
         shown, f'^job: the checkpoint of step 8 is damaged, and moved to '
-        f'{aside}: .*\njob: goes on after step 4.\n')
+        f'{aside}: .*\njob: resumes after step 4.\n')
     # Nothing is lost, and nothing in the way of the step as it is saved again.
     self.assertTrue((aside / 'default').is_dir())
     self.assertTrue((self.workdir / 'checkpoints/job/8').is_dir())
@@ -70,7 +79,7 @@ class DamageTest(parameterized.TestCase):
     state, shown = train(self.workdir, 10)
     chex.assert_trees_all_equal(state, self.expected)
     self.assertEqual(shown.count('is damaged'), 2)
-    self.assertNotIn('goes on', shown)
+    self.assertNotIn('resumes', shown)
 
   @parameterized.named_parameters(
       dict(testcase_name='changed', change=lambda file: file.write_bytes(b'')),
@@ -83,7 +92,7 @@ class DamageTest(parameterized.TestCase):
     change(self.workdir / 'checkpoints/job/8/_CHECKPOINT_METADATA')
     state, shown = train(self.workdir, 10)
     self.assertIn('its files are not as they were written', shown)
-    self.assertIn('goes on after step 4', shown)
+    self.assertIn('resumes after step 4', shown)
     chex.assert_trees_all_equal(state, self.expected)
 
   def test_ended_before_the_sums(self):
@@ -112,7 +121,7 @@ class DamageTest(parameterized.TestCase):
           f'cannot be read as a state of this program; .*{why}.*\\Z'):
         opened.newest(state)
     _, shown = train(self.workdir, 10)
-    self.assertStartsWith(shown, 'job: goes on after step 8.')
+    self.assertStartsWith(shown, 'job: resumes after step 8.')
 
   def test_the_same_damage_twice(self):
     for num_steps in (8, 10):
@@ -139,7 +148,7 @@ class FullDiskTest(absltest.TestCase):
         opened.save(9, state)
     resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     _, shown = train(workdir, 10)
-    self.assertStartsWith(shown, 'job: goes on after step 8.')
+    self.assertStartsWith(shown, 'job: resumes after step 8.')
 
 
 if __name__ == '__main__':

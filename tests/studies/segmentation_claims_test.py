@@ -1,11 +1,13 @@
-"""What study 3 claims, from made-up results."""
+"""Expectations of study 3, tested on made-up results, and its tables."""
 
 import itertools
 
 from absl.testing import absltest
 from absl.testing import parameterized
 
-from experiments.studies import segmentation_tables as tables
+from experiments.harness.results import Results
+from experiments.studies.segmentation import claims
+from experiments.studies.segmentation import tables
 
 
 def rows(heads=(8, 4), decoders=('learned', 'bilinear resize'), **values):
@@ -16,21 +18,21 @@ def rows(heads=(8, 4), decoders=('learned', 'bilinear resize'), **values):
     decoders: of the networks.
     **values: functions of head, decoder, seed, stage and image.
   """
-  measures = ('iou', 'resized_iou', 'pooled_iou', 'boundary_f', 'accuracy',
+  metrics = ('iou', 'resized_iou', 'pooled_iou', 'boundary_f', 'accuracy',
               'grid_level_db', 'grid_level_2_db', 'truth_grid_level_db',
               'phase_nonuniformity')
   return [
       {'head': head, 'decoder': decoder, 'seed': seed, 'stage': stage,
        'image': image,
        **{name: float(values.get(name, lambda *_: 0)(
-           head, decoder, seed, stage, image)) for name in measures}}
+           head, decoder, seed, stage, image)) for name in metrics}}
       for head, decoder, seed, stage, image in itertools.product(
           heads, decoders, (0, 1), ('untrained', 'trained'), range(3))]
 
 
 def holds(made, start):
   """Answers, in their order, of claims that start so."""
-  table = tables.claims(tables.Results(made))
+  table = claims.table(Results(made))
   return [answer for claim, _, answer in table.rows if claim.startswith(start)]
 
 
@@ -49,9 +51,8 @@ class ClaimsTest(parameterized.TestCase):
 
   def test_the_order_of_heads_is_that_of_the_scores(self):
     made = rows(heads=(2, 8, 4), iou=lambda head, *_: 1 / head)
-    claims = [claim for claim, *_ in
-              tables.claims(tables.Results(made)).rows]
-    self.assertEqual(claims[:2], ['learned: head 4 is better than head 8',
+    texts = [text for text, *_ in claims.table(Results(made)).rows]
+    self.assertEqual(texts[:2], ['learned: head 4 is better than head 8',
                                   'learned: head 2 is better than head 4'])
     self.assertEqual(holds(made, 'learned: head'), ['yes', 'yes'])
 
@@ -83,7 +84,7 @@ class ClaimsTest(parameterized.TestCase):
 
   def test_without_what_could_be_compared(self):
     made = rows(heads=(8,), decoders=('bilinear resize',))
-    self.assertLen(tables.claims(tables.Results(made)).rows, 1)
+    self.assertLen(claims.table(Results(made)).rows, 1)
 
 
 class TablesTest(absltest.TestCase):
@@ -91,19 +92,19 @@ class TablesTest(absltest.TestCase):
   def test_headline_has_means_of_trained_networks(self):
     made = rows(pooled_iou=lambda head, decoder, seed, stage, image: (
         head + seed + 100 * (stage == 'untrained')))
-    table = tables.headline(tables.Results(made))
+    table = tables.headline(Results(made))
     self.assertEqual([row[:3] for row in table.rows], [
         ('8', 'learned', '8.5000'), ('8', 'bilinear resize', '8.5000'),
         ('4', 'learned', '4.5000'), ('4', 'bilinear resize', '4.5000')])
     for row in table.rows:
       self.assertLen(row, len(table.columns))
 
-  def test_every_measure_has_its_interval(self):
+  def test_every_metric_has_its_interval(self):
     made = rows(accuracy=lambda head, decoder, seed, stage, image: (
         seed if stage == 'untrained' else .25))
     for stage, cell in (('trained', '0.2500 [0.2500, 0.2500]'),
                         ('untrained', '0.5000 [0.0000, 1.0000]')):
-      table = tables.every_measure(tables.Results(made), stage)
+      table = tables.every_metric(Results(made), stage)
       column = table.columns.index('accuracy')
       self.assertEqual({row[column] for row in table.rows}, {cell})
 

@@ -12,6 +12,7 @@ from playwright import sync_api
 
 from experiments.harness import page as page_lib
 from experiments.harness import results
+from experiments.harness import workdir as workdir_lib
 from experiments.report import charts
 
 BROWSER = next(filter(None, map(shutil.which, (
@@ -41,26 +42,26 @@ TIES = [('b', '1'), ('a', '2'), ('c', '1.0'), ('e', None), ('d', '2.0')]
 def write_page(folder, text):
   """Writes a page, `text` everywhere, and returns its address."""
   interval = results.Interval(1, 0, 2)
-  drawn = {
-      'points': charts.psnr_against_grid_level(
-          {'k3': (interval, interval)}, truth_level=0),
-      'maps': charts.phase_maps({'k3': (np.eye(2), np.eye(2))}),
-  }
   pictures = []
-  for name, figure in drawn.items():
-    figure.savefig(folder / f'{name}.png', dpi=100)
-    pictures.append(page_lib.Figure(folder / f'{name}.png', text))
-  wide = page_lib.Table(
+  for figure in (
+      charts.psnr_against_grid_level(
+          {'k3': (interval, interval)}, truth_level=0),
+      charts.phase_maps({'k3': (np.eye(2), np.eye(2))})):
+    pictures.append(page_lib.Figure(workdir_lib.write_figure(
+        folder / 'figure.png', figure, 100), text))
+  wide = results.Table(
       text, [f'column {i}' for i in range(40)] + [text],
       [[text] + 39 * ['32.62 [32.10, 33.01]'] + ['long' * 200]])
-  page_lib.write_page(
-      folder / 'report.html', title=text, summary=text, sections=[
-          page_lib.Section('First', [
-              page_lib.Table('cells', list(SORTED), CELLS), pictures[0],
-              page_lib.Table('ties', ('name', 'value'), TIES)]),
-          page_lib.Section(text, [text, wide, pictures[1], 'words' * 200])],
-      command='--config=' * 100 + text, credits=text, environment={
-          'device': text, 'versions': {'jax': text}, 'git_revision': text})
+  page = page_lib.Page(text, text, [
+      page_lib.Section('First', [
+          results.Table('cells', list(SORTED), CELLS), pictures[0],
+          results.Table('ties', ('name', 'value'), TIES)]),
+      page_lib.Section(text, [text, wide, pictures[1], 'words' * 200])],
+                       text, [])
+  (folder / 'report.html').write_text(page_lib.html(
+      page, command='--config=' * 100 + text, environment={
+          'device': text, 'versions': {'jax': text}, 'git_revision': text}),
+                                      encoding='utf-8')
   return (folder / 'report.html').as_uri()
 
 

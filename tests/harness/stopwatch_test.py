@@ -1,12 +1,16 @@
-"""The stopwatch, against a clock that only the calls move."""
+"""The stopwatch, against a clock that only the calls move, and step times."""
 
 import collections
 from unittest import mock
 
 from absl.testing import absltest
 from absl.testing import parameterized
+from flax import nnx
+import jax.numpy as jnp
 
+from experiments.harness import step_times
 from experiments.harness import stopwatch
+import tconv
 
 
 class Clock:
@@ -127,6 +131,34 @@ class RatioTest(absltest.TestCase):
   def test_geometric_mean(self):
     self.assertAlmostEqual(stopwatch.geometric_mean([2, .5]), 1, places=15)
     self.assertAlmostEqual(stopwatch.geometric_mean([1, 8, 27]), 6, places=14)
+
+
+class StepTimesTest(absltest.TestCase):
+
+  def test_steps_are_timed_by_layer(self):
+    clock = Clock()
+    seconds = {tconv.nnx.ConvTranspose: .25, nnx.ConvTranspose: .125}
+
+    def build(layer):
+      step = lambda state, batch: (state + batch, {'loss': state})
+      return step, jnp.float32(seconds[layer]), jnp.float32(0)
+
+    def wait(outputs):
+      clock.now += float(outputs[0])  # As if the step took so long.
+
+    with (mock.patch('time.perf_counter', lambda: clock.now),
+          mock.patch('jax.block_until_ready', wait)):
+      times = step_times.compare(build)
+    self.assertEqual(
+        times, {'ms_per_step_tconv': 250, 'ms_per_step_flax': 125})
+
+  def test_table_leaves_out_what_was_not_timed(self):
+    table, = step_times.tables('A step', [
+        {'head': 4, 'ms': 1.},
+        {'head': 8, 'ms_per_step_tconv': 2., 'ms_per_step_flax': 5.}], ['head'])
+    self.assertEqual(table.columns, ('head', 'tconv', 'flax', 'flax / tconv'))
+    self.assertEqual(table.rows, [('8', '2.0', '5.0', '2.50')])
+    self.assertEqual(step_times.tables('A step', [{'ms': 1.}], ['head']), [])
 
 
 if __name__ == '__main__':

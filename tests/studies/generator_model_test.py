@@ -9,20 +9,20 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.studies import generator_models as models
-from experiments.studies import generator_steps as steps
+from experiments.studies.generator import model
+from experiments.studies.generator import training
 
 LATENTS, BATCH = 5, 6
 
 
 def generator(*stages, classes=3, colors=1, **options):
-  return models.Generator(
+  return model.Generator(
       stages, latents=LATENTS, features=4, colors=colors, classes=classes,
       rngs=nnx.Rngs(0), **options)
 
 
 def discriminator(downsampler='strided k4', size=16, classes=3, colors=1):
-  return models.Discriminator(
+  return model.Discriminator(
       downsampler, size=size, features=4, colors=colors, classes=classes,
       rngs=nnx.Rngs(1))
 
@@ -90,6 +90,12 @@ class GeneratorTest(parameterized.TestCase):
     np.testing.assert_allclose(
         ours(values(), LABELS), theirs(values(), LABELS), atol=1e-5)
 
+  @parameterized.parameters(
+      (('a',) * 3, '3 x a'), (('a', 'b'), 'a, b'),
+      (('a', 'a', 'b', 'a'), '2 x a, b, a'))
+  def test_stacks_have_names(self, stages, name):
+    self.assertEqual(model.stack_name(stages), name)
+
 
 class DiscriminatorTest(parameterized.TestCase):
 
@@ -136,7 +142,7 @@ class DiscriminatorTest(parameterized.TestCase):
       ('strided k17', False), ('strided k0', False), ('strided', False),
       ('transposed k4', False), (4, False))
   def test_names(self, name, known):
-    self.assertEqual(models.is_downsampler(name), known)
+    self.assertEqual(model.is_downsampler(name), known)
 
 
 class AdversarialTest(absltest.TestCase):
@@ -144,7 +150,7 @@ class AdversarialTest(absltest.TestCase):
   def test_updates_are_those_of_the_definition(self):
     painter, critic = generator('transposed k4', 'transposed k4'), (
         discriminator())
-    step, state = steps.adversarial(
+    step, state = training.adversarial(
         painter, critic, latents=LATENTS, learning_rate=.01, seed=7)
     step = jax.jit(step)
     optimizer = optax.adam(.01, b1=.5)
@@ -189,7 +195,7 @@ class AdversarialTest(absltest.TestCase):
       update(painter, gradient)
     self.assertEqual(state['step'], 2)
     for name, net in ('generator', painter), ('discriminator', critic):
-      found = steps.trained(net, state[name])
+      found = training.trained(net, state[name])
       # Adam divides by gradients, and so raises what rounding leaves of small
       # ones; a step is .01.
       chex.assert_trees_all_close(
@@ -198,11 +204,11 @@ class AdversarialTest(absltest.TestCase):
   def test_the_start_is_kept(self):
     painter, critic = generator('transposed k4'), discriminator(size=8)
     before = nnx.state(nnx.clone(painter))
-    step, state = steps.adversarial(
+    step, state = training.adversarial(
         painter, critic, latents=LATENTS, learning_rate=.01, seed=0)
     state, _ = jax.jit(step, donate_argnums=0)(
         state, {'image': jnp.zeros((BATCH, 8, 8, 1)), 'label': LABELS})
-    after = steps.trained(painter, state['generator'])
+    after = training.trained(painter, state['generator'])
     chex.assert_trees_all_equal(nnx.state(painter), before)
     self.assertGreater(jnp.abs(after.dense.kernel[...]
                                - painter.dense.kernel[...]).max(), 1e-3)
@@ -217,9 +223,9 @@ class ClassifierTest(absltest.TestCase):
     labels = jnp.arange(8) % 2
     images = jnp.where(labels[:, None, None, None], 1., -1.) * jnp.ones(
         (8, 8, 8, 1))
-    net = models.Classifier(size=8, colors=1, classes=2, rngs=nnx.Rngs(0))
+    net = model.Classifier(size=8, colors=1, classes=2, rngs=nnx.Rngs(0))
     chex.assert_shape(net.features(images), (8, 64))
-    step, state = steps.supervised(net, learning_rate=.01, num_steps=20)
+    step, state = training.supervised(net, learning_rate=.01, num_steps=20)
     step = jax.jit(step)
     losses = []
     for _ in range(20):

@@ -1,10 +1,11 @@
-"""What is published, held against invented numbers."""
+"""Published claims, tested on invented numbers, and tables of the same."""
 
 from absl.testing import absltest
 from absl.testing import parameterized
 
-from experiments.studies import generator_facts as facts
-from experiments.studies import generator_tables as tables
+from experiments.harness import results
+from experiments.studies.generator import claims
+from experiments.studies.generator import tables
 
 STACKS = {'plain': ('transposed k4', 'transposed k3'),
           'equal': ('transposed k4 equal phases',) * 2,
@@ -19,7 +20,7 @@ GROWTH = {'amplitude_means_0': .05, 'amplitude_means_1': 1.,
           'amplitude_means_2': 2.05, 'color_correlation': .7}
 
 
-def rows(levels=(), growth=(), shares=(), sizes=(), trained=6.):
+def _rows(levels=(), growth=(), shares=(), sizes=(), trained=6.):
   """Rows of two seeds, whose mean is what was asked for."""
   levels, growth, shares, sizes = (
       {**base, **dict(changes)} for base, changes in (
@@ -38,12 +39,20 @@ def rows(levels=(), growth=(), shares=(), sizes=(), trained=6.):
          'grid_level_2_db': trained, 'painted_level_db': 7.}
 
 
+def rows(*args, **changes):
+  """Rows that all have the same columns, with a seed each."""
+  made = list(_rows(*args, **changes))
+  columns = dict.fromkeys(name for row in made for name in row)
+  return [{**dict.fromkeys(columns), 'seed': i, **row}
+          for i, row in enumerate(made)]
+
+
 def holds(*args, stacks=STACKS, **changes):
-  table = facts.table(tables.Results(list(rows(*args, **changes))), stacks)
+  table = claims.table(results.Results(rows(*args, **changes)), stacks)
   return [row[-1] for row in table.rows]
 
 
-class FactsTest(parameterized.TestCase):
+class ClaimsTest(parameterized.TestCase):
 
   def test_all_hold(self):
     self.assertEqual(holds(), ['yes'] * 9)
@@ -65,29 +74,43 @@ class FactsTest(parameterized.TestCase):
       (7, {'sizes': {'strided k4': 6.}}),
       (7, {'sizes': {'conv+pool': 6.}}),
       (8, {'trained': 4.}))
-  def test_each_one_can_fail_alone(self, fact, changes):
+  def test_each_one_can_fail_alone(self, claim, changes):
     expected = ['yes'] * 9
-    expected[fact] = 'no'
+    expected[claim] = 'no'
     self.assertEqual(holds(**changes), expected)
 
   def test_what_was_seen_is_told(self):
-    table = facts.table(tables.Results(list(rows())), STACKS)
+    table = claims.table(results.Results(rows()), STACKS)
     seen = [row[1] for row in table.rows]
-    self.assertEqual(seen[0], 'plain: 9.0 dB at 2')
-    self.assertEqual(seen[2], 'mixed: -9.0 dB at 2, 7.0 dB at 4')
-    self.assertEqual(seen[4], 'plain: 0.05 and 2.05')
-    self.assertEqual(seen[8], 'plain: 6.0 dB at 2, 7.0 dB before tanh')
-    self.assertEqual(
-        seen[6], 'strided k3: 0.0300 (1.5 dB); '
-        'strided k4: 0.0400 (1.5 dB); conv+pool: 0.0090 (1.5 dB)')
+    for claim, numbers in (
+        (0, ('plain', '9.0 dB at 2')), (2, ('mixed', '-9.0', '7.0 dB at 4')),
+        (4, ('0.05', '2.05')), (8, ('6.0 dB', '7.0 dB before tanh')),
+        (6, ('strided k3: 0.0300 (1.5 dB)', 'conv+pool: 0.0090'))):
+      for number in numbers:
+        self.assertIn(number, seen[claim])
 
   def test_what_was_not_measured_is_left_out(self):
     self.assertLen(holds(stacks={'resize': STACKS['resize']}), 3)
     only = [row for row in rows() if row['name'] != 'conv+pool']
-    table = facts.table(tables.Results(only), {})
-    self.assertLen(table.rows, 1)
-    table = facts.table(tables.Results([]), {})
-    self.assertEqual(list(table.rows), [])
+    self.assertLen(claims.table(results.Results(only), {}).rows, 1)
+    self.assertEmpty(claims.table(results.Results([]), {}).rows)
+
+
+class TablesTest(absltest.TestCase):
+
+  def test_cells_are_means_and_ranges_over_seeds(self):
+    found = results.Results(rows())
+    table = tables.grids(found, 'untrained')
+    level = table.columns.index('grid level at period 2, dB')
+    cells = {row[0]: row[level] for row in table.rows}
+    self.assertEqual(cells['plain'], '9.0 [7.0, 11.0]')
+    self.assertEqual(list(cells), list(STACKS))
+    # Nobody has an accuracy here; one seed has no range.
+    table = tables.headline(found)
+    self.assertNotIn('class accuracy', table.columns)
+    self.assertIn('6.0', table.rows[0])
+    table = tables.gradients(found)
+    self.assertEqual([row[0] for row in table.rows], list(SHARES))
 
 
 if __name__ == '__main__':

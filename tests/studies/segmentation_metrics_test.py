@@ -9,8 +9,8 @@ import chex
 from flax import nnx
 import numpy as np
 
-from experiments.studies import segmentation_measures as measures
-from experiments.studies import segmentation_models as models
+from experiments.studies.segmentation import metrics
+from experiments.studies.segmentation import model
 
 
 def halves(size, edge):
@@ -47,12 +47,12 @@ class IouTest(absltest.TestCase):
   def test_by_hand(self):
     truth = np.array([[[0, 0], [1, 1]], [[0, 0], [0, 0]]])
     masks = np.array([[[0, 1], [1, 1]], [[0, 0], [0, 2]]])
-    both, either = measures.counts(masks, truth, 3)
+    both, either = metrics.counts(masks, truth, 3)
     np.testing.assert_array_equal(both, [[1, 2, 0], [3, 0, 0]])
     np.testing.assert_array_equal(either, [[2, 3, 0], [4, 0, 1]])
-    np.testing.assert_allclose(measures.mean_iou(both, either),
+    np.testing.assert_allclose(metrics.mean_iou(both, either),
                                [(1 / 2 + 2 / 3) / 2, 3 / 8])
-    np.testing.assert_allclose(measures.mean_iou(both.sum(0), either.sum(0)),
+    np.testing.assert_allclose(metrics.mean_iou(both.sum(0), either.sum(0)),
                                (4 / 6 + 2 / 3 + 0) / 3)
 
 
@@ -60,18 +60,18 @@ class BoundaryTest(parameterized.TestCase):
 
   @parameterized.parameters((32, 1), (64, 1), (94, 1), (95, 2), (256, 3))
   def test_tolerance(self, size, expected):
-    self.assertEqual(measures.tolerance(size), expected)
+    self.assertEqual(metrics.tolerance(size), expected)
 
   @parameterized.parameters((20, 1), (21, 1), (19, 1), (22, 0), (18, 0))
   def test_a_shifted_edge_counts_within_the_tolerance(self, edge, expected):
-    score = measures.boundary_f(halves(64, edge), halves(64, 20), 2)
+    score = metrics.boundary_f(halves(64, edge), halves(64, 20), 2)
     np.testing.assert_allclose(score, [expected])
 
   def test_an_image_without_boundaries_is_right(self):
     flat = np.zeros((1, 16, 16), np.int32)
-    np.testing.assert_array_equal(measures.boundary_f(flat, flat, 3), [1])
+    np.testing.assert_array_equal(metrics.boundary_f(flat, flat, 3), [1])
     np.testing.assert_array_equal(
-        measures.boundary_f(flat, halves(16, 8), 3), [0])
+        metrics.boundary_f(flat, halves(16, 8), 3), [0])
 
   @parameterized.parameters(9, 100)  # Tolerances of 1 and 2 pixels.
   def test_agrees_with_loops(self, size):
@@ -80,9 +80,9 @@ class BoundaryTest(parameterized.TestCase):
     masks, truth = draw.integers(
         3, size=(2, 3, size // 3 + 1, size // 3 + 1)).repeat(3, -1).repeat(
             3, -2)[..., :size, :size]
-    reach = measures.tolerance(size)
+    reach = metrics.tolerance(size)
     np.testing.assert_allclose(
-        measures.boundary_f(masks, truth, 3),
+        metrics.boundary_f(masks, truth, 3),
         [reference(*pair, 3, reach) for pair in zip(masks, truth)])
 
 
@@ -92,16 +92,16 @@ class GridTest(absltest.TestCase):
     noise = np.random.default_rng(0).normal(size=(2, 64, 64, 2))
     row = np.arange(64)[:, None, None]
     for period, other in ((8, False), (2, True)):
-      levels = measures.grid_levels(
+      levels = metrics.grid_levels(
           noise + 3 * np.cos(2 * np.pi * row / period), 8)
       self.assertGreater(levels['grid_level_db'].min(), 10)
       self.assertEqual(levels['grid_level_2_db'].min() > 10, other)
-    self.assertLess(measures.grid_levels(noise, 8)['grid_level_db'].max(), 3)
+    self.assertLess(metrics.grid_levels(noise, 8)['grid_level_db'].max(), 3)
 
   def test_the_border_does_not_matter(self):
     inner = np.random.default_rng(0).normal(size=(1, 48, 48, 1))
     first, second = (
-        measures.grid_levels(np.pad(
+        metrics.grid_levels(np.pad(
             inner, ((0, 0), (8, 8), (8, 8), (0, 0)), constant_values=value), 4)
         for value in (0, 100))
     chex.assert_trees_all_equal(first, second)
@@ -114,18 +114,18 @@ class ExamineTest(absltest.TestCase):
     data = {'image': draw.uniform(size=(3, 48, 48, 1)).astype(np.float32),
             'mask': draw.integers(2, size=(3, 48, 48))}
     for decoder in ('learned', 'bilinear resize'):
-      network = models.Segmenter(
+      network = model.Segmenter(
           4, decoder, in_features=1, classes=2, channels=(2, 2, 2),
           convolutions=1, rngs=nnx.Rngs(0))
       network.eval()
-      rows, seen = measures.examine(network, 4, data, 2)
+      rows, seen = metrics.examine(network, 4, data, 2)
       self.assertEqual([row['image'] for row in rows], [0, 1, 2])
       np.testing.assert_array_equal(seen.masks, seen.logits.argmax(-1))
-      both, either = measures.counts(seen.masks, data['mask'], 2)
+      both, either = metrics.counts(seen.masks, data['mask'], 2)
       for row, mask, truth in zip(rows, seen.masks, data['mask']):
         self.assertEqual(row['accuracy'], np.mean(mask == truth))
         self.assertAlmostEqual(
-            row['pooled_iou'], measures.mean_iou(both.sum(0), either.sum(0)))
+            row['pooled_iou'], metrics.mean_iou(both.sum(0), either.sum(0)))
         self.assertLess(row['phase_nonuniformity'], 1e-10)
       if decoder == 'bilinear resize':
         self.assertEqual([row['iou'] for row in rows],
@@ -134,13 +134,13 @@ class ExamineTest(absltest.TestCase):
   def test_scores_are_resized_in_place_of_the_decoder(self):
     draw = np.random.default_rng(0)
     data = {'image': draw.uniform(size=(1, 48, 48, 1)).astype(np.float32)}
-    network = models.Segmenter(
+    network = model.Segmenter(
         8, 'learned', in_features=1, classes=2, channels=(2, 2, 2),
         convolutions=1, rngs=nnx.Rngs(0))
     network.eval()
     network.decoder.kernel[...] *= -1  # Takes the other class everywhere.
-    data['mask'] = measures.see(network, 8, data['image']).masks
-    [row], _ = measures.examine(network, 8, data, 2)
+    data['mask'] = metrics.see(network, 8, data['image']).masks
+    [row], _ = metrics.examine(network, 8, data, 2)
     self.assertEqual(row['iou'], 1)
     self.assertLess(row['resized_iou'], .1)
 
