@@ -17,7 +17,6 @@ import subprocess
 from typing import Any
 
 import jax
-from matplotlib.figure import Figure
 import ml_collections
 
 _LOCK = 'lock'
@@ -153,8 +152,8 @@ def write_text(path: pathlib.Path, text: str) -> None:
   write_bytes(path, text.encode('utf-8'))
 
 
-def write_figure(path: pathlib.Path, figure: Figure, dpi: int) -> bytes:
-  """Writes a figure as PNG, atomically, and returns the contents."""
+def write_figure(path: pathlib.Path, figure: Any, dpi: int) -> bytes:
+  """Writes a figure of matplotlib as PNG, atomically; returns the contents."""
   png = io.BytesIO()
   figure.savefig(png, dpi=dpi)
   write_bytes(path, png.getvalue())
