@@ -93,7 +93,7 @@ def read(params, arrays):
 class MappingTest(parameterized.TestCase):
 
   @parameterized.named_parameters(
-      (f'{role}_{seed}', role, seed) for role in FIXED for seed in range(2))
+      (f'{role}_{seed}', role, seed) for role in FIXED for seed in range(1))
   def test_values(self, role, seed):
     rng = np.random.default_rng(seed)
     cases, roles = [], collections.Counter()
