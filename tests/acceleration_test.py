@@ -235,29 +235,15 @@ class ProgramsTest(parameterized.TestCase):
   def test_second_call_compiles_nothing(self):
     inner = jax.jit(lambda x: jnp.sin(enlarge(x)))
     step = tconv.accelerate(lambda x: enlarge(x).sum() + inner(x).sum())
-    compiled = []
-    handler = logging.Handler()
-    handler.emit = lambda record: compiled.append(record.getMessage())
-    logger = logging.getLogger('jax')
-    logger.addHandler(handler)
-    self.addCleanup(logger.removeHandler, handler)
-    # Not to the screen as well.
-    self.addCleanup(setattr, logger, 'propagate', logger.propagate)
-    logger.propagate = False
-    compiling = lambda: sum(m.startswith('Compiling') for m in compiled)
-    with jax.log_compiles(True):
-      step(X)
-      self.assertGreater(compiling(), 0)
-      compiled.clear()
-      step(X)
-      self.assertEqual(compiling(), 0)
 
-  def test_changed_weights_are_seen(self):
-    weights = {'k': K}
-    function = tconv.accelerate(lambda x: enlarge(x, weights['k']))
-    before = function(X)
-    weights['k'] = 2 * K
-    np.testing.assert_array_equal(function(X), 2 * before)
+    def compiles():
+      with jax.log_compiles(), self.assertLogs('jax') as logs:
+        logging.getLogger('jax').warning('There must be one line.')
+        step(X)
+      return any('Compiling' in line for line in logs.output)
+
+    self.assertTrue(compiles())
+    self.assertFalse(compiles())
 
   def test_leaves_that_are_no_arrays(self):
     def function(x, *, name, scale, activation):
@@ -285,11 +271,6 @@ class ProgramsTest(parameterized.TestCase):
     after = tconv.accelerate(function)(X.astype('bfloat16'))
     np.testing.assert_array_equal(after, enlarge(X), strict=True)
 
-  def test_weak_types(self):
-    weak = jnp.full(X.shape, 2.), jnp.full(K.shape, 1.)
-    self.assertTrue(enlarge(*weak).weak_type)
-    self.assertTrue(tconv.accelerate(enlarge)(*weak).weak_type)
-
   def test_effects_keep_their_order(self):
     seen = []
 
@@ -312,10 +293,6 @@ class ProgramsTest(parameterized.TestCase):
     x = X + 0
     wrap(lambda x: (x + 1, enlarge(x)))(x)
     self.assertTrue(x.is_deleted())
-
-  def test_without_jit(self):
-    with jax.disable_jit():
-      np.testing.assert_array_equal(tconv.accelerate(enlarge)(X), enlarge(X))
 
 
 class ShardingTest(absltest.TestCase):
@@ -422,16 +399,6 @@ class ErrorsTest(absltest.TestCase):
     with self.assertRaisesRegex(ValueError, 'BatchNorm.*accelerating'):
       tconv.accelerate(lambda model, x: model(x))(model, X)
 
-  def test_plain_containers_may_be_changed(self):
-    def function(batch):
-      batch['x'] = batch['x'] + 1
-      return enlarge(batch['x'])
-
-    batch = {'x': X}
-    np.testing.assert_array_equal(tconv.accelerate(function)(batch),
-                                  enlarge(X + 1))
-    self.assertIs(batch['x'], X)
-
 
 class ExplainTest(absltest.TestCase):
 
@@ -452,13 +419,6 @@ class ExplainTest(absltest.TestCase):
     self.assertEndsWith(
         str(found), '3 convolutions: 2 replaced, 1 of tconv already, 0 left; '
         'of those, 0 with inserted zeros that cost time.')
-
-  def test_of_what_changes_its_arguments(self):
-    model = nnx.BatchNorm(2, rngs=nnx.Rngs(0))
-    before = nnx.state(model)
-    found = tconv.explain(lambda model, x: enlarge(model(x)), model, X)
-    self.assertEqual([e.role for e in found], ['conv_transpose'])
-    chex.assert_trees_all_equal(nnx.state(model), before)
 
   def test_tuned_forms(self):
     accelerated = tconv.accelerate(enlarge)
@@ -511,29 +471,10 @@ class AcceleratingTest(absltest.TestCase):
     with tconv.accelerating():
       self.assertTrue(dilated(function.lower(X)))
 
-  def test_derivatives_and_nesting(self):
-    loss = lambda x, k: squares(scanned(remembered(with_vjp(
-        functools.partial(enlarge, k=K))))(x), k)
-    step = jax.jit(jax.grad(loss, (0, 1)))
-    before = step(X, K)
-    with tconv.accelerating():
-      chex.assert_trees_all_equal(step(X, K), before)
-      self.assertFalse(dilated(step.lower(X, K)))
-
   def test_ends_with_an_error(self):
     with self.assertRaises(KeyError), tconv.accelerating():
       raise KeyError
     self.assertTrue(dilated(jax.jit(enlarge).lower(X)))
-
-  def test_explicit_sharding(self):
-    mesh = jax.make_mesh((2,), ('d',), axis_types=(AxisType.Explicit,))
-    with jax.set_mesh(mesh):
-      k = jax.device_put(K, P(None, None, None, 'd'))
-      expected = jax.jit(enlarge_sharded)(X, k)
-      with tconv.accelerating():
-        result = jax.jit(enlarge_sharded)(X, k)
-        np.testing.assert_array_equal(result, expected)
-        self.assertEqual(result.sharding, expected.sharding)
 
 
 class LayersTest(absltest.TestCase):
@@ -547,25 +488,6 @@ class LayersTest(absltest.TestCase):
     before, after = jax.jit(
         lambda *a: (step(*a), accelerated(*a)))(variables, X)
     # Two orders of the same float32 sums.
-    chex.assert_trees_all_close(after, before, rtol=1e-5)
-
-  def test_nnx(self):
-    def trained():
-      model = nnx.ConvTranspose(2, 3, (4, 4), (2, 2), rngs=nnx.Rngs(0))
-
-      @nnx.jit
-      def step(model, x):
-        loss = lambda model: (model(x)**2).sum()
-        gradients = nnx.grad(loss)(model)
-        nnx.update(model, jax.tree.map(
-            lambda p, g: p - .01 * g, nnx.state(model), gradients))
-
-      step(model, X)
-      return nnx.state(model)
-
-    before = trained()
-    with tconv.accelerating():
-      after = trained()
     chex.assert_trees_all_close(after, before, rtol=1e-5)
 
   @absltest.skipUnless(HAS_KERAS, 'needs keras')

@@ -22,11 +22,11 @@ PADDINGS = ('SAME', 'VALID', ((1, 2),), ((-1, 1),))
 
 
 def cases_1d():
-  """Half of `AXES`, so that each pair of their values occurs."""
+  """Half of `AXES`, in which each pair of their values occurs."""
   for i, axis in enumerate(AXES):
-    if (i + i // 2 + i // 6) % 2:
-      yield ((9 + i // 4 % 2,), *((a,) for a in axis),
-             PADDINGS[(i // 2 + i // 8) % 4], 1 + i // 2 % 2)
+    if (i + i // 2) % 2:
+      yield ((9 + i // 12,), *((a,) for a in axis),
+             PADDINGS[(i // 6 + i // 2 % 3 * 3 // 2) % 4], 1 + i // 4 % 2)
 
 
 def cases_nd():

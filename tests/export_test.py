@@ -124,8 +124,8 @@ class SymbolicSizesTest(parameterized.TestCase):
         export.symbolic_shape('n, h, w, 2'), np.float32)
     for name in ('conv grouped', 'conv_transpose', 'conv_transpose grouped'):
       exported = export.export(output_and_gradient(OPERATIONS[name]),
-                               platforms=('cuda', 'tpu'))(shape)
-      self.assertEqual(exported.platforms, ('cuda', 'tpu'))
+                               platforms=('cuda', 'rocm', 'tpu'))(shape)
+      self.assertEqual(exported.platforms, ('cuda', 'rocm', 'tpu'))
 
 
 if __name__ == '__main__':
