@@ -5,7 +5,6 @@ import functools
 import inspect
 import io
 import itertools
-import json
 import os
 import pathlib
 import shutil
@@ -16,13 +15,11 @@ import warnings
 from absl.testing import absltest
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
 from PIL import Image
 
 from experiments.data import images
 from experiments.harness import loop
-from experiments.harness import workdir as workdir_lib
 import tconv
 from tconv import dialects
 from tconv import tuning_cache
@@ -69,7 +66,7 @@ def soon():
 
 class ArgumentsTest(absltest.TestCase):
 
-  def test_a_thousand_random_sets(self):
+  def test_random_sets(self):
     draw = np.random.default_rng(0)
     pick = lambda values: values[draw.integers(len(values))]
     dtypes = ['float32'] * 8 + ['float16', 'complex64', 'int32', 'bool']
@@ -89,7 +86,7 @@ class ArgumentsTest(absltest.TestCase):
       return pick(SPECIAL.get(name, NUMBERS))
 
     refused = 0
-    for function in itertools.islice(itertools.cycle(FUNCTIONS), 1000):
+    for function in itertools.islice(itertools.cycle(FUNCTIONS), 400):
       rank = int(draw.integers(3, 6))
       arguments = {
           name: array(name, rank) if name in ARRAYS else value(name, parameter)
@@ -107,7 +104,7 @@ class ArgumentsTest(absltest.TestCase):
         refused += 1
       except Exception as error:
         raise AssertionError(f'{function} {arguments}') from error
-    self.assertBetween(refused, 100, 900)  # Some are fine.
+    self.assertBetween(refused, 40, 360)  # Some are fine.
 
 
 def mutilate(content, draw):
@@ -127,7 +124,7 @@ def mutilate(content, draw):
 
 
 class FilesTest(absltest.TestCase):
-  """50 images, recordings, checkpoints and other files of a run each."""
+  """Images, recordings, checkpoints and other files of a run."""
 
   def setUp(self):
     super().setUp()
@@ -167,12 +164,6 @@ class FilesTest(absltest.TestCase):
         else:  # The damage is one of values.
           self.assertTrue(np.isfinite(read).all())
 
-  def test_a_bomb(self):
-    file = self.work / 'bomb.png'
-    Image.new('1', (20_000, 20_000)).save(file)
-    with self.assertRaisesRegex(images.ImageError, '400000000 pixels'):
-      images.read(str(file))
-
   def test_recordings(self):
     os.environ['XDG_CACHE_HOME'], before = (
         str(self.work), os.environ['XDG_CACHE_HOME'])
@@ -183,7 +174,7 @@ class FilesTest(absltest.TestCase):
     expected = up(y, w)
     files = [file for file in self.work.rglob('*') if file.is_file()]
     whole = {file: file.read_bytes() for file in files}
-    for file, _ in zip(itertools.cycle(files), range(50)):
+    for file, _ in zip(itertools.cycle(files), range(8)):
       file.write_bytes(mutilate(whole[file], self.draw))
       with soon(), warnings.catch_warnings():
         warnings.simplefilter('ignore')  # That it is ignored.
@@ -209,7 +200,7 @@ class FilesTest(absltest.TestCase):
     files = [file.relative_to(whole) for file in sorted(whole.rglob('*'))
              if file.is_file()]
     expected = None
-    for i, file in zip(range(50), itertools.cycle(files)):
+    for i, file in zip(range(16), itertools.cycle(files)):
       workdir = self.work / str(i)
       shutil.copytree(whole, workdir)
       content = (whole / file).read_bytes()
@@ -219,30 +210,6 @@ class FilesTest(absltest.TestCase):
       expected = state if expected is None else expected
       np.testing.assert_array_equal(state, expected, str(file))
       shutil.rmtree(workdir)
-
-  def test_records_of_a_run(self):
-    config = ml_collections.ConfigDict({'n': 3, 'names': ('x', 'y')})
-    path = self.work / 'run'
-    workdir_lib.open_workdir(str(path), config)
-    (path / 'metrics.jsonl').write_text(
-        '{"run": "a", "step": 1, "loss": 2.0}\n' * 3)
-    whole = {name: (path / name).read_bytes()
-             for name in ('config.json', 'metrics.jsonl')}
-    for i in range(50):
-      name = list(whole)[i % 2]
-      (path / name).write_bytes(mutilate(whole[name], self.draw))
-      with soon():
-        try:
-          workdir_lib.open_workdir(str(path), config)
-        except workdir_lib.RunError as error:
-          self.assertIn('another config', str(error))
-        else:
-          json.loads((path / 'config.json').read_text())
-        for curves in records.history(path).values():
-          for steps, values in curves.values():
-            self.assertEqual(len(steps), len(values))
-      for known, content in whole.items():
-        (path / known).write_bytes(content)
 
 
 if __name__ == '__main__':
