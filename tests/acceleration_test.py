@@ -165,16 +165,16 @@ class RandomProgramsTest(absltest.TestCase):
 
 class DerivativesTest(parameterized.TestCase):
 
-  @parameterized.parameters(*WRAPPERS)
-  def test_of_what_is_accelerated_inside(self, wrap):
-    function = wrap(enlarge)
+  def test_of_what_is_accelerated_inside(self):
     loss = lambda f: jax.grad(lambda x: (f(x)**2).sum())
-    inside = loss(tconv.accelerate(function))
-    before, after = jax.jit(lambda x: (loss(function)(x), inside(x)))(X)
-    np.testing.assert_array_equal(after, before)
+    plain = [loss(wrap(enlarge)) for wrap in WRAPPERS]
+    inside = [loss(tconv.accelerate(wrap(enlarge))) for wrap in WRAPPERS]
+    before, after = jax.jit(
+        lambda x: [[f(x) for f in each] for each in (plain, inside)])(X)
+    chex.assert_trees_all_equal(after, before)
     self.assertFalse([
-        eqn for eqn in equations(inside, X) if eqn.primitive.name == LAX
-        and max(eqn.params['lhs_dilation']) > 1])
+        eqn for f in inside for eqn in equations(f, X)
+        if eqn.primitive.name == LAX and max(eqn.params['lhs_dilation']) > 1])
 
   def test_of_kernels(self):
     step = jax.grad(squares, (0, 1))
@@ -183,6 +183,21 @@ class DerivativesTest(parameterized.TestCase):
     chex.assert_trees_all_equal(after, before)
     # The gradient of the input is an ordinary convolution.
     self.assertEqual(counts(tconv.accelerate(step), X, K), (1, 2))
+
+  def test_each_operand_of_a_kernel_gradient_keeps_its_precision(self):
+    step = jax.grad(lambda k: (lax.conv_transpose(
+        X, k, (2, 2), 'SAME', precision=('highest', 'default'))**2).sum())
+
+    def precisions(function):
+      # The operands differ in size; how their axes are ordered does not count.
+      [eqn] = [e for e in equations(function, K) if e.invars
+               and e.outvars[0].aval.size == K.size and 'precision' in e.params]
+      return dict(zip([v.aval.size for v in eqn.invars],
+                      eqn.params['precision']))
+
+    expected = precisions(step)
+    self.assertLen(set(expected.values()), 2)
+    self.assertEqual(precisions(tconv.accelerate(step)), expected)
 
   def test_policies_save_what_they_saved(self):
     loss = lambda x: (jax.checkpoint(
@@ -220,29 +235,15 @@ class ProgramsTest(parameterized.TestCase):
   def test_second_call_compiles_nothing(self):
     inner = jax.jit(lambda x: jnp.sin(enlarge(x)))
     step = tconv.accelerate(lambda x: enlarge(x).sum() + inner(x).sum())
-    compiled = []
-    handler = logging.Handler()
-    handler.emit = lambda record: compiled.append(record.getMessage())
-    logger = logging.getLogger('jax')
-    logger.addHandler(handler)
-    self.addCleanup(logger.removeHandler, handler)
-    # Not to the screen as well.
-    self.addCleanup(setattr, logger, 'propagate', logger.propagate)
-    logger.propagate = False
-    compiling = lambda: sum(m.startswith('Compiling') for m in compiled)
-    with jax.log_compiles(True):
-      step(X)
-      self.assertGreater(compiling(), 0)
-      compiled.clear()
-      step(X)
-      self.assertEqual(compiling(), 0)
 
-  def test_changed_weights_are_seen(self):
-    weights = {'k': K}
-    function = tconv.accelerate(lambda x: enlarge(x, weights['k']))
-    before = function(X)
-    weights['k'] = 2 * K
-    np.testing.assert_array_equal(function(X), 2 * before)
+    def compiles():
+      with jax.log_compiles(), self.assertLogs('jax') as logs:
+        logging.getLogger('jax').warning('There must be one line.')
+        step(X)
+      return any('Compiling' in line for line in logs.output)
+
+    self.assertTrue(compiles())
+    self.assertFalse(compiles())
 
   def test_leaves_that_are_no_arrays(self):
     def function(x, *, name, scale, activation):
@@ -256,26 +257,19 @@ class ProgramsTest(parameterized.TestCase):
     self.assertEqual(result, {
         'name': 'twice', 'shape': (2, 6, 6, 2), 'scale': 2, 'none': None})
 
-  @parameterized.parameters('float16', 'bfloat16', 'complex64')
-  def test_dtypes(self, dtype):
-    function = lambda x: enlarge(x, K.astype(dtype))
-    x = X.astype(dtype)
-    before, after = function(x), tconv.accelerate(function)(x)
-    chex.assert_trees_all_equal_shapes_and_dtypes(before, after)
-    np.testing.assert_array_equal(np.asarray(after, 'complex64'),
-                                  np.asarray(before, 'complex64'))
-
-  def test_result_type_of_its_own(self):
+  def test_dtypes(self):
+    for dtype in 'bfloat16', 'complex64':
+      x, k = X.astype(dtype), K.astype(dtype)
+      before, after = jax.jit(lambda *a: (
+          enlarge(*a), tconv.accelerate(enlarge)(*a)))(x, k)
+      self.assertEqual(after.dtype, dtype)
+      np.testing.assert_array_equal(np.asarray(after, 'complex64'),
+                                    np.asarray(before, 'complex64'))
     function = functools.partial(
         lax.conv_transpose, rhs=K.astype('bfloat16'), strides=(2, 2),
         padding='SAME', preferred_element_type='float32')
     after = tconv.accelerate(function)(X.astype('bfloat16'))
     np.testing.assert_array_equal(after, enlarge(X), strict=True)
-
-  def test_weak_types(self):
-    weak = jnp.full(X.shape, 2.), jnp.full(K.shape, 1.)
-    self.assertTrue(enlarge(*weak).weak_type)
-    self.assertTrue(tconv.accelerate(enlarge)(*weak).weak_type)
 
   def test_effects_keep_their_order(self):
     seen = []
@@ -300,10 +294,6 @@ class ProgramsTest(parameterized.TestCase):
     wrap(lambda x: (x + 1, enlarge(x)))(x)
     self.assertTrue(x.is_deleted())
 
-  def test_without_jit(self):
-    with jax.disable_jit():
-      np.testing.assert_array_equal(tconv.accelerate(enlarge)(X), enlarge(X))
-
 
 class ShardingTest(absltest.TestCase):
 
@@ -312,18 +302,16 @@ class ShardingTest(absltest.TestCase):
     step = jax.jit(jax.grad(lambda k, x: jax.shard_map(
         lambda x, k: lax.psum(squares(x, k), 'd'), mesh=mesh,
         in_specs=(P('d'), P()), out_specs=P())(x, k)))
-    for function in (tconv.accelerate(step), jax.grad(
-        tconv.accelerate(lambda k, x: jax.shard_map(
-            lambda x, k: lax.psum(squares(x, k), 'd'), mesh=mesh,
-            in_specs=(P('d'), P()), out_specs=P())(x, k)))):
-      np.testing.assert_array_equal(function(K, X), step(K, X))
-      self.assertEqual(counts(function, K, X)[0], 0)
+    accelerated = tconv.accelerate(step)
+    np.testing.assert_array_equal(accelerated(K, X), step(K, X))
+    self.assertEqual(counts(accelerated, K, X)[0], 0)
 
   def test_explicit_batch(self):
     mesh = jax.make_mesh((2,), ('d',), axis_types=(AxisType.Explicit,))
     with jax.set_mesh(mesh):
       x = jax.device_put(X, P('d'))
-      before, after = enlarge(x), tconv.accelerate(enlarge)(x)
+      before, after = jax.jit(
+          lambda x: (enlarge(x), tconv.accelerate(enlarge)(x)))(x)
       np.testing.assert_array_equal(after, before)
       self.assertEqual(jax.typeof(after), jax.typeof(before))
       self.assertEqual(counts(tconv.accelerate(enlarge), x), (0, 1))
@@ -334,42 +322,48 @@ class ShardingTest(absltest.TestCase):
       k = jax.device_put(K, P(None, None, None, 'd'))
       entry, = tconv.explain(enlarge_sharded, X, k)
       self.assertIn('explicit sharding', entry.reason)
-      np.testing.assert_array_equal(
-          tconv.accelerate(enlarge_sharded)(X, k), enlarge_sharded(X, k))
+      before, after = jax.jit(lambda *a: (
+          enlarge_sharded(*a), tconv.accelerate(enlarge_sharded)(*a)))(X, k)
+      np.testing.assert_array_equal(after, before)
 
 
 class InsertedZerosTest(parameterized.TestCase):
 
   @parameterized.parameters(
       (((0, 0, 0), (1, 2, 1), (-1, 3, 2), (0, 0, 0)), ((1, 2), (0, 3)), True),
+      # Zeros are inserted twice.
+      (((0, 0, 0), (1, 0, 1), (0, 2, 2), (0, 0, 0)), ((1, 2), (2, 2)), True,
+       (2, 3)),
       # Values are cut off, and zeros put there.
       (((0, 0, 0), (-1, 0, 1), (0, 0, 1), (0, 0, 0)), ((1, 1), (1, 1)), False),
       # Another channel.
       (((0, 0, 0), (0, 0, 1), (0, 0, 1), (0, 0, 1)), ((1, 1), (1, 1)), False),
   )
-  def test_pads(self, config, padding, joined):
+  def test_pads(self, config, padding, joined, dilation=(1, 1)):
     k = integers(0, 3, 3, 3 if config[3][2] else 2, 2)
     function = lambda x: lax.conv_general_dilated(
-        lax.pad(x, 0., config), k, (1, 1), padding,
+        lax.pad(x, 0., config), k, (1, 1), padding, dilation,
         dimension_numbers=('NHWC', 'HWIO', 'NHWC'))
-    np.testing.assert_array_equal(tconv.accelerate(function)(X), function(X))
+    before, after = jax.jit(
+        lambda x: (function(x), tconv.accelerate(function)(x)))(X)
+    np.testing.assert_array_equal(after, before)
     found = names(tconv.accelerate(function), X)
     self.assertEqual('tconv_conv_transpose' in found, joined)
     self.assertNotEqual('pad' in found, joined)
 
-  def test_a_pad_that_is_used_elsewhere_stays(self):
+  def test_pads_that_are_used_elsewhere_or_insert_others_stay(self):
     def function(x):
       wide = lax.pad(x, 0., ((0, 0, 0), (1, 1, 1), (1, 1, 1), (0, 0, 0)))
       return wide, lax.conv_general_dilated(
           wide, K, (1, 1), 'SAME', dimension_numbers=('NHWC', 'HWIO', 'NHWC'))
 
-    chex.assert_trees_all_equal(tconv.accelerate(function)(X), function(X))
-
-  def test_other_values_are_not_zeros(self):
-    function = lambda x: lax.conv_general_dilated(
+    before, after = jax.jit(
+        lambda x: (function(x), tconv.accelerate(function)(x)))(X)
+    chex.assert_trees_all_equal(after, before)
+    ones = lambda x: lax.conv_general_dilated(
         lax.pad(x, 1., ((0, 0, 0), (1, 1, 1), (1, 1, 1), (0, 0, 0))), K, (1, 1),
         'SAME', dimension_numbers=('NHWC', 'HWIO', 'NHWC'))
-    self.assertEqual(counts(tconv.accelerate(function), X), (1, 0))
+    self.assertEqual(counts(tconv.accelerate(ones), X), (1, 0))
 
 
 class WhichTest(absltest.TestCase):
@@ -386,23 +380,14 @@ class WhichTest(absltest.TestCase):
     entry, = tconv.explain(function, X)
     self.assertEqual(entry.reason, "ordinary; which='all' uses taps")
 
-  def test_all_leaves_what_is_fast(self):
-    function = lambda x: lax.conv(x, integers(0, 2, 2, 3, 3), (1, 1), 'SAME')
-    x = X.transpose(0, 3, 1, 2)
-    self.assertEqual(
-        counts(tconv.accelerate(function, which='all'), x), (1, 0))
-
 
 class ErrorsTest(absltest.TestCase):
 
-  def test_which(self):
+  def test_arguments(self):
     with self.assertRaisesRegex(ValueError, "which .*'all'; got 'every'"):
       tconv.accelerate(enlarge, which='every')
-
-  def test_no_function(self):
-    for function in (tconv.accelerate, tconv.explain):
-      with self.assertRaisesRegex(ValueError, 'fn must be a function; got 3'):
-        function(3)
+    with self.assertRaisesRegex(ValueError, 'fn must be a function; got 3'):
+      tconv.accelerate(3)
 
   def test_untraceable(self):
     with self.assertRaises(jax.errors.ConcretizationTypeError) as caught:
@@ -413,16 +398,6 @@ class ErrorsTest(absltest.TestCase):
     model = nnx.BatchNorm(2, rngs=nnx.Rngs(0))
     with self.assertRaisesRegex(ValueError, 'BatchNorm.*accelerating'):
       tconv.accelerate(lambda model, x: model(x))(model, X)
-
-  def test_plain_containers_may_be_changed(self):
-    def function(batch):
-      batch['x'] = batch['x'] + 1
-      return enlarge(batch['x'])
-
-    batch = {'x': X}
-    np.testing.assert_array_equal(tconv.accelerate(function)(batch),
-                                  enlarge(X + 1))
-    self.assertIs(batch['x'], X)
 
 
 class ExplainTest(absltest.TestCase):
@@ -445,13 +420,6 @@ class ExplainTest(absltest.TestCase):
         str(found), '3 convolutions: 2 replaced, 1 of tconv already, 0 left; '
         'of those, 0 with inserted zeros that cost time.')
 
-  def test_of_what_changes_its_arguments(self):
-    model = nnx.BatchNorm(2, rngs=nnx.Rngs(0))
-    before = nnx.state(model)
-    found = tconv.explain(lambda model, x: enlarge(model(x)), model, X)
-    self.assertEqual([e.role for e in found], ['conv_transpose'])
-    chex.assert_trees_all_equal(nnx.state(model), before)
-
   def test_tuned_forms(self):
     accelerated = tconv.accelerate(enlarge)
     with (tempfile.TemporaryDirectory() as cache,
@@ -469,10 +437,6 @@ class ExplainTest(absltest.TestCase):
     with mock.patch.object(jax, 'default_backend', lambda: 'tpu'):
       found = tconv.explain(jax.grad(squares, 1), X, K)
     self.assertEqual([e.reason for e in found], 2 * ['already fast'])
-
-  def test_empty(self):
-    self.assertStartsWith(str(tconv.explain(jnp.sin, X)).splitlines()[-1],
-                          '0 convolutions')
 
   def test_strict(self):
     function = lambda x: lax.conv_general_dilated(
@@ -507,29 +471,10 @@ class AcceleratingTest(absltest.TestCase):
     with tconv.accelerating():
       self.assertTrue(dilated(function.lower(X)))
 
-  def test_derivatives_and_nesting(self):
-    loss = lambda x, k: squares(scanned(remembered(with_vjp(
-        functools.partial(enlarge, k=K))))(x), k)
-    step = jax.jit(jax.grad(loss, (0, 1)))
-    before = step(X, K)
-    with tconv.accelerating():
-      chex.assert_trees_all_equal(step(X, K), before)
-      self.assertFalse(dilated(step.lower(X, K)))
-
   def test_ends_with_an_error(self):
     with self.assertRaises(KeyError), tconv.accelerating():
       raise KeyError
     self.assertTrue(dilated(jax.jit(enlarge).lower(X)))
-
-  def test_explicit_sharding(self):
-    mesh = jax.make_mesh((2,), ('d',), axis_types=(AxisType.Explicit,))
-    with jax.set_mesh(mesh):
-      k = jax.device_put(K, P(None, None, None, 'd'))
-      expected = jax.jit(enlarge_sharded)(X, k)
-      with tconv.accelerating():
-        result = jax.jit(enlarge_sharded)(X, k)
-        np.testing.assert_array_equal(result, expected)
-        self.assertEqual(result.sharding, expected.sharding)
 
 
 class LayersTest(absltest.TestCase):
@@ -544,34 +489,6 @@ class LayersTest(absltest.TestCase):
         lambda *a: (step(*a), accelerated(*a)))(variables, X)
     # Two orders of the same float32 sums.
     chex.assert_trees_all_close(after, before, rtol=1e-5)
-
-  def test_nnx(self):
-    def trained():
-      model = nnx.ConvTranspose(2, 3, (4, 4), (2, 2), rngs=nnx.Rngs(0))
-
-      @nnx.jit
-      def step(model, x):
-        loss = lambda model: (model(x)**2).sum()
-        gradients = nnx.grad(loss)(model)
-        nnx.update(model, jax.tree.map(
-            lambda p, g: p - .01 * g, nnx.state(model), gradients))
-
-      step(model, X)
-      return nnx.state(model)
-
-    before = trained()
-    with tconv.accelerating():
-      after = trained()
-    chex.assert_trees_all_close(after, before, rtol=1e-5)
-
-  @absltest.skipUnless(HAS_KERAS, 'needs keras')
-  def test_keras(self):
-    import keras
-    model = keras.Sequential([keras.layers.Conv2DTranspose(
-        3, 4, strides=2, padding='same')])
-    before = model(X)
-    with tconv.accelerating():
-      np.testing.assert_allclose(model(X), before, rtol=1e-5, atol=1e-5)
 
   @absltest.skipUnless(HAS_KERAS, 'needs keras')
   def test_fit_of_keras(self):

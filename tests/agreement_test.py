@@ -22,16 +22,18 @@ PADDINGS = ('SAME', 'VALID', ((1, 2),), ((-1, 1),))
 
 
 def cases_1d():
-  for i, (axis, pair) in enumerate(itertools.product(AXES, range(2))):
-    yield ((9 + i // 2 % 2,), *((a,) for a in axis),
-           PADDINGS[(i + i // 4) % 2 + 2 * pair], 1 + i // 2 % 2)
+  """Half of `AXES`, in which each pair of their values occurs."""
+  for i, axis in enumerate(AXES):
+    if (i + i // 2) % 2:
+      yield ((9 + i // 12,), *((a,) for a in axis),
+             PADDINGS[(i // 6 + i // 2 % 3 * 3 // 2) % 4], 1 + i // 4 % 2)
 
 
 def cases_nd():
   yield (), (), (), (), (), 1
   yield (), (), (), (), (), 3
   draw = np.random.default_rng(0)
-  for n, count in ((2, 16), (3, 6)):
+  for n, count in ((2, 6), (3, 3)):
     for i in range(count):
       chosen = [AXES[draw.integers(len(AXES))] for _ in range(n)]
       pads = [tuple(draw.integers(-1, 3, 2).tolist()) for _ in range(n)]
@@ -118,7 +120,7 @@ def geometries(draw):
 
 class DrawnGeometriesTest(parameterized.TestCase):
 
-  @hypothesis.settings(max_examples=40, deadline=None, derandomize=True)
+  @hypothesis.settings(max_examples=25, deadline=None, derandomize=True)
   @hypothesis.given(geometries(), st.integers(0, 2))
   def test_forms_equal_the_loop(self, geometry, batch):
     check_all_forms(geometry, batch, channels=(1, 2))

@@ -48,14 +48,14 @@ class CureTest(parameterized.TestCase):
 
   @hypothesis.given(
       st.lists(st.tuples(st.integers(1, 5), st.integers(1, 3)), min_size=1,
-               max_size=3), st.integers(0, 99))
-  @hypothesis.settings(deadline=None, max_examples=25)
+               max_size=2), st.integers(0, 99))
+  @hypothesis.settings(deadline=None, max_examples=10)
   def test_equalizing_is_linear_and_idempotent(self, axes, seed):
     strides = tuple(min(axis) for axis in axes)
     kernel_size = tuple(max(axis) for axis in axes)
     w, v = (normal(*kernel_size, 2, 2, seed=seed + i) for i in (0, 100))
     with jax.enable_x64(True):
-      equal = lambda kernel: np.asarray(tconv.equalize_phases(kernel, strides))
+      equal = jax.jit(lambda kernel: tconv.equalize_phases(kernel, strides))
       np.testing.assert_allclose(equal(equal(w)), equal(w), atol=1e-12)
       np.testing.assert_allclose(
           equal(2 * w - v), 2 * equal(w) - equal(v), atol=1e-12)
@@ -67,16 +67,9 @@ class CureTest(parameterized.TestCase):
           lambda w: (tconv.equalize_phases(w, 2)**3).sum(),
           lambda w: tconv.checkerboard_penalty(w, 2),
           lambda w: tconv.phase_nonuniformity(w, 2)):
-        chex.assert_numerical_grads(function, (kernel,), 1)
+        chex.assert_numerical_grads(jax.jit(function), (kernel,), 1)
       gradient = jax.grad(lambda w: tconv.phase_nonuniformity(w, 2))(0 * kernel)
     np.testing.assert_array_equal(gradient, 0)
-
-  def test_following_the_penalty_ends_in_equal_phases(self):
-    kernel = jnp.float32(normal(4, 4, 2, 2))
-    slope = jax.jit(jax.grad(lambda w: tconv.checkerboard_penalty(w, 2)))
-    for _ in range(200):
-      kernel -= .2 * slope(kernel)
-    self.assertLess(tconv.phase_nonuniformity(kernel, 2), 1e-9)
 
   def test_a_phase_without_taps_cannot_be_equal(self):
     with self.assertRaisesRegex(
@@ -86,19 +79,10 @@ class CureTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, r'phase \(1,\).*kernel_dilation 2'):
       tconv.equalize_phases(jnp.ones((3, 1, 1)), 2, kernel_dilation=2)
 
-  def test_dtype_is_kept(self):
-    for dtype in (jnp.bfloat16, jnp.float16, jnp.float32):
-      kernel = jnp.ones((3, 1, 1), dtype)
-      for function in (tconv.equalize_phases, tconv.phase_gains,
-                       tconv.phase_variance, tconv.checkerboard_penalty,
-                       tconv.phase_nonuniformity):
-        self.assertEqual(function(kernel, 2).dtype, dtype)
-      self.assertEqual(tconv.frequency_response(kernel, 2).dtype, jnp.complex64)
-
 
 class EquivalentKernelTest(parameterized.TestCase):
 
-  @parameterized.product(scale=(2, 3), n=(1, 2))
+  @parameterized.parameters((3, 1), (2, 2))
   def test_clean_upsamplers_have_equal_phases(self, scale, n):
     draw = lambda *shape: jnp.asarray(normal(*shape, mean=.5))
     with jax.enable_x64(True):

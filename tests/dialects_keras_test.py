@@ -6,7 +6,6 @@ import importlib.util
 from absl.testing import absltest
 from absl.testing import parameterized
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 import tconv
@@ -87,13 +86,17 @@ class LiveTest(parameterized.TestCase):
         function(inputs, kernel),
         self.keras.ops.conv_transpose(inputs, kernel, **options), strict=True)
 
-  @parameterized.product(
-      padding=['valid', 'same'], output_padding=[None, 0, (1, 4)],
-      strides=[1, (2, 3)], dilation_rate=[1, (3, 2)], taps=[(3, 2), (1, 4)])
-  def test_product(self, taps, **options):
-    self.check(integers(0, (1, 3, 4, 2)), integers(1, (*taps, 3, 2)), **options)
+  @parameterized.parameters(
+      ((3, 2), 'valid', None, (2, 3), 1), ((3, 2), 'same', 0, 1, (3, 2)),
+      ((1, 4), 'same', None, (2, 3), (3, 2)), ((1, 4), 'same', (1, 4), 1, 1),
+      ((3, 2), 'same', (1, 4), (2, 3), (3, 2)), ((1, 4), 'same', 0, (2, 3), 1),
+      ((1, 4), 'valid', (1, 4), (2, 3), (3, 2)))
+  def test_values(self, taps, padding, output_padding, strides, dilation_rate):
+    self.check(integers(0, (1, 3, 4, 2)), integers(1, (*taps, 3, 2)),
+               strides=strides, padding=padding, output_padding=output_padding,
+               dilation_rate=dilation_rate)
 
-  @parameterized.product(num_axes=[1, 2, 3], padding=['valid', 'same'])
+  @parameterized.parameters((1, 'valid'), (2, 'same'), (3, 'same'))
   def test_channels_first(self, num_axes, padding):
     self.check(integers(0, (2, 3, 4, 3, 2)[:num_axes + 2]),
                integers(1, (*(2, 3, 2)[:num_axes], 2, 3)), padding=padding,
@@ -102,7 +105,7 @@ class LiveTest(parameterized.TestCase):
   def test_any_arguments(self):
     draw = np.random.default_rng(0)
     outcomes = []
-    for _ in range(100):
+    for _ in range(40):
       arrays, options = random_arguments(draw)
       case = {k: v.shape for k, v in arrays.items()} | options
       try:
@@ -117,17 +120,17 @@ class LiveTest(parameterized.TestCase):
         else:
           with self.assertRaises(ValueError):
             dialects.keras_conv_transpose(**arrays, **options)
-    self.assertBetween(sum(outcomes), 30, 70)
+    self.assertBetween(sum(outcomes), 10, 30)
 
-  @parameterized.parameters(*ILLEGAL)
-  def test_illegal_arguments(self, name, value):
-    with self.assertRaises(Exception):  # noqa: B017
-      self.keras.ops.conv_transpose(**arguments(**{name: value}))
+  def test_illegal_arguments(self):
+    for name, value in ILLEGAL:
+      with self.subTest(**{name: value}), self.assertRaises(  # noqa: B017
+          Exception):
+        self.keras.ops.conv_transpose(**arguments(**{name: value}))
 
   @parameterized.parameters(
-      (1, dict()), (1, dict(strides=2, padding='same')),
+      (1, dict(strides=2, padding='same')),
       (2, dict(strides=(2, 3), output_padding=(1, 0))),
-      (2, dict(padding='same', dilation_rate=2)),
       (2, dict(strides=2, padding='same', data_format='channels_first')),
       (3, dict(strides=2, padding='same', output_padding=1)))
   def test_layers(self, num_axes, options):
@@ -185,40 +188,34 @@ def random_arguments(draw):
   return arrays, options
 
 
-class ErrorsTest(parameterized.TestCase):
+class ErrorsTest(absltest.TestCase):
 
-  @parameterized.parameters(*ILLEGAL)
-  def test_names_the_argument(self, name, value):
-    with self.assertRaisesRegex(ValueError, rf'^{name} '):
-      dialects.keras_conv_transpose(**arguments(**{name: value}))
-
-  @parameterized.parameters(
-      ('inputs', np.ones((2, 5, 4), np.int32)),
-      ('inputs', np.ones((2, 4), 'f')), ('inputs', np.ones((2,) * 6, 'f')),
-      ('output_padding', -1), ('output_padding', (0, 0)),
-      ('output_padding', (None,)), ('data_format', None))
-  def test_what_keras_may_take(self, name, value):
-    with self.assertRaisesRegex(ValueError, rf'^{name} '):
-      dialects.keras_conv_transpose(**arguments(**{name: value}))
+  def test_names_the_argument(self):
+    # Keras may take the latter.
+    for name, value in (
+        *ILLEGAL, ('inputs', np.ones((2, 5, 4), np.int32)),
+        ('inputs', np.ones((2, 4), 'f')), ('inputs', np.ones((2,) * 6, 'f')),
+        ('output_padding', -1), ('output_padding', (0, 0)),
+        ('output_padding', (None,)), ('data_format', None)):
+      with self.subTest(**{name: value}), self.assertRaisesRegex(
+          ValueError, rf'^{name} '):
+        dialects.keras_conv_transpose(**arguments(**{name: value}))
 
   def test_empty_result(self):
     with self.assertRaisesRegex(ValueError, '^padding '):
       dialects.keras_conv_transpose(
           np.ones((1, 1, 1), 'f'), np.ones((2, 1, 1), 'f'), 1, 'same', 0)
 
-  def test_channels_of_the_layout_given(self):
-    with self.assertRaisesRegex(ValueError, 'I = 5; got shape'):
-      dialects.keras_conv_transpose(
-          **arguments(data_format='channels_first'))
-
 
 class ArgumentsTest(parameterized.TestCase):
 
-  @parameterized.parameters(*BY_HAND)
-  def test_by_hand(self, taps, options, expected):
-    x, w = (jnp.float32(v)[:, None] for v in (X, W[:taps]))
-    y = dialects.keras_conv_transpose(x[None], w[..., None], **options)
-    np.testing.assert_array_equal(y[0, :, 0], expected)
+  def test_by_hand(self):
+    x, w = np.float32(X)[None, :, None], np.float32(W)[:, None, None]
+    results = jax.jit(lambda x, w: [
+        dialects.keras_conv_transpose(x, w[:taps], **options)
+        for taps, options, _ in BY_HAND])(x, w)
+    for y, (taps, options, expected) in zip(results, BY_HAND):
+      np.testing.assert_array_equal(y[0, :, 0], expected, f'{taps} {options}')
 
   def test_axes_and_layouts(self):
     x, w = integers(0, (2, 3, 4, 2, 5)), integers(1, (3, 2, 1, 4, 5))
@@ -230,15 +227,6 @@ class ArgumentsTest(parameterized.TestCase):
     np.testing.assert_array_equal(
         up(np.moveaxis(x, -1, 1), data_format='channels_first'),
         np.moveaxis(y, -1, 1))
-
-  def test_gradients_are_those_of_tconv(self):
-    x, w = integers(0, (2, 3, 2)), integers(1, (3, 4, 2))
-    total = lambda function: jax.grad(
-        lambda *arrays: (function(*arrays, 2) ** 2).sum(), (0, 1))(x, w)
-    ours = total(dialects.keras_conv_transpose)
-    for a, b in zip(ours, total(functools.partial(
-        tconv.conv_transpose, padding='VALID'))):
-      np.testing.assert_array_equal(a, b)
 
 
 class KernelTest(parameterized.TestCase):

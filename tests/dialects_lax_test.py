@@ -15,7 +15,6 @@ from tconv.dialects import lax as dialect
 from tests.references import integers
 
 SIZE = (5, 4, 3)
-DEFAULT = ('NHWDC', 'HWDIO', 'NHWDC')
 
 
 def arrays(kernel_size, inputs=2, outputs=3, *, transpose=False, groups=1,
@@ -45,28 +44,31 @@ def permuted(array, layout, plain):
 
 class ValuesTest(parameterized.TestCase):
 
-  @parameterized.product(
-      (dict(strides=3, dilation=1), dict(strides=2, dilation=2)),
-      padding=[('SAME', False), ('VALID', False), ('VALID', True),
-               ([(2, 3)], False), ([(5, -1)], False), ([(1, 0)], True),
-               ([(2, -1)], True)],
-      kernel=[1, 2, 3, 4], transpose=[False, True])
-  def test_one_axis(self, strides, dilation, kernel, padding, transpose):
+  @parameterized.product(kernel=[1, 2, 3, 4], transpose=[False, True])
+  def test_one_axis(self, kernel, transpose):
     y, w = arrays((kernel,), transpose=transpose)
-    padding, consistent = padding
-    call = (y, w, (strides,), padding, (dilation,), None, transpose, None, None,
-            consistent)
-    expected = lax.conv_transpose(*call)
-    if not expected.size:
-      with self.assertRaisesRegex(ValueError, 'padding .*empty'):
-        dialect.lax_conv_transpose(*call)
-    else:
-      np.testing.assert_array_equal(
-          dialect.lax_conv_transpose(*call), expected, strict=True)
+    calls = []
+    for (strides, dilation), (padding, consistent) in itertools.product(
+        ((3, 1), (2, 2)), (
+            ('SAME', False), ('VALID', False), ('VALID', True),
+            ([(2, 3)], False), ([(5, -1)], False), ([(1, 0)], True),
+            ([(2, -1)], True))):
+      call = ((strides,), padding, (dilation,), None, transpose, None, None,
+              consistent)
+      if jax.eval_shape(lambda *a, c=call: lax.conv_transpose(*a, *c),
+                        y, w).size:
+        calls.append(call)
+      else:
+        with self.assertRaisesRegex(ValueError, 'padding .*empty'):
+          dialect.lax_conv_transpose(y, w, *call)
+    ours, theirs = jax.jit(lambda *a: [
+        [function(*a, *call) for call in calls]
+        for function in (dialect.lax_conv_transpose, lax.conv_transpose)])(y, w)
+    chex.assert_trees_all_equal(ours, theirs, strict=True)
 
-  @parameterized.product(
-      kernel=[(3, 2), (4, 5), (2, 1, 3)], transpose=[False, True],
-      padding=['SAME', 'VALID', (1, 2)], consistent=[False, True])
+  @parameterized.parameters(
+      ((4, 5), False, 'VALID', True), ((4, 5), True, (1, 2), False),
+      ((2, 1, 3), True, 'SAME', False), ((2, 1, 3), False, (1, 2), True))
   def test_more_axes(self, kernel, transpose, padding, consistent):
     y, w = arrays(kernel, transpose=transpose)
     n = len(kernel)
@@ -79,16 +81,7 @@ class ValuesTest(parameterized.TestCase):
         lax.conv_transpose(y, w, (2, 3, 2)[:n], padding, **options),
         strict=True)
 
-  @parameterized.parameters(False, True)
-  def test_no_axes(self, transpose):
-    y, w = arrays((), transpose=transpose)
-    np.testing.assert_array_equal(
-        dialect.lax_conv_transpose(y, w, (), 'SAME', None, None, transpose),
-        lax.conv_transpose(y, w, (), 'SAME', None, None, transpose))
-
-  @parameterized.parameters(
-      ('bfloat16', None), ('float16', 'float32'), ('bfloat16', 'float32'),
-      ('complex64', None))
+  @parameterized.parameters(('float16', 'float32'), ('complex64', None))
   def test_dtypes(self, dtype, preferred):
     y, w = (jnp.asarray(a, dtype) for a in arrays((3,)))
     options = dict(preferred_element_type=preferred)
@@ -111,8 +104,8 @@ class ValuesTest(parameterized.TestCase):
     weights = integers(2, lax.conv_transpose(y, w, *call).shape)
 
     def gradients(function):
-      return jax.grad(lambda y, w: (
-          function(y, w, *call) * weights).sum(), (0, 1))(y, w)
+      return jax.jit(jax.grad(lambda y, w: (
+          function(y, w, *call) * weights).sum(), (0, 1)))(y, w)
 
     chex.assert_trees_all_equal(gradients(dialect.lax_conv_transpose),
                                 gradients(lax.conv_transpose))
@@ -120,69 +113,57 @@ class ValuesTest(parameterized.TestCase):
 
 class LayoutTest(parameterized.TestCase):
 
-  def check(self, layouts, transpose):
-    """Checks one call; gives it, and what it must result in."""
+  def case(self, layouts, transpose):
+    """A call, and what it must result in."""
     lhs, rhs, out = layouts
     n = len(lhs) - 2
     # The letters of the kernel, in its order, are those of the arguments.
     plain = ''.join(c for c in rhs if c not in 'OI')
     y, w = arrays((3, 2, 1)[:n], transpose=transpose)
     steps = (2, 1, 3)[:n], ((1, 0), (2, 1), (0, 1))[:n], (1, 2, 1)[:n]
-    expected = permuted(
-        lax.conv_transpose(y, w, *steps, transpose_kernel=transpose),
+    expected = permuted(np.asarray(
+        lax.conv_transpose(y, w, *steps, transpose_kernel=transpose)),
         out, f'N{plain}C')
     call = (permuted(y, lhs, f'N{plain}C'), permuted(w, rhs, f'{plain}IO'),
             *steps, layouts, transpose)
-    np.testing.assert_array_equal(
-        dialect.lax_conv_transpose(*call), expected, err_msg=str(layouts))
     return call, expected
 
   @parameterized.parameters(False, True)
-  def test_one_axis(self, transpose):
-    orders = ([''.join(p) for p in itertools.permutations(letters)]
-              for letters in ('NHC', 'HIO', 'NHC'))
-    for layouts in itertools.product(*orders):
-      self.check(layouts, transpose)
-
-  @parameterized.parameters(False, True)
-  def test_two_axes(self, transpose):
-    # Each permutation of each of the three, in company drawn at random.
+  def test_many(self, transpose):
     draw = np.random.default_rng(0)
-    orders = ([''.join(p) for p in itertools.permutations(letters)]
-              for letters in ('NHWC', 'HWIO', 'NHWC'))
-    for layouts in zip(*(draw.permutation(o).tolist() for o in orders)):
-      self.check(layouts, transpose)
+    calls, results = [], []
+    # Each permutation of each of the three, in company drawn at random.
+    for letters in (('NHC', 'HIO', 'NHC'), ('NHWC', 'HWIO', 'NHWC')):
+      orders = ([''.join(p) for p in itertools.permutations(spec)]
+                for spec in letters)
+      for layouts in zip(*(draw.permutation(o).tolist() for o in orders)):
+        call, expected = self.case(layouts, transpose)
+        calls.append(call)
+        results.append(expected)
+    found = jax.jit(lambda arrays: [
+        dialect.lax_conv_transpose(*pair, *call[2:])
+        for pair, call in zip(arrays, calls)])([call[:2] for call in calls])
+    for result, expected, call in zip(found, results, calls):
+      np.testing.assert_array_equal(result, expected, str(call[5]))
 
   @parameterized.product(
-      layouts=[('CHN', 'OHI', 'HNC'), ('NCHW', 'OIHW', 'NCHW'),
-               ('WNCH', 'IWHO', 'CHNW'), ('NCDHW', 'OIDHW', 'NCDHW'),
-               ('DNHCW', 'WIHDO', 'CHWND'), ('CWDHN', 'IODWH', 'HNDCW')],
-      transpose=[False, True])
+      layouts=[('CHN', 'OHI', 'HNC'), ('WNCH', 'IWHO', 'CHNW'),
+               ('DNHCW', 'WIHDO', 'CHWND')], transpose=[False, True])
   def test_what_lax_itself_makes_of_them(self, layouts, transpose):
-    call, expected = self.check(layouts, transpose)
+    call, expected = self.case(layouts, transpose)
     np.testing.assert_array_equal(lax.conv_transpose(*call), expected)
     numbers = lax.conv_dimension_numbers(
         call[0].shape, call[1].shape, layouts)
     np.testing.assert_array_equal(
         dialect.lax_conv_transpose(*call[:5], numbers, transpose), expected)
 
-  @parameterized.parameters(1, 2, 3)
-  def test_default(self, n):
-    y, w = arrays((3, 2, 2)[:n])
-    names = tuple(''.join(c for c in name if c not in 'HWD'[n:])
-                  for name in DEFAULT)
-    call = (y, w, (2,) * n, 'SAME', None)
-    np.testing.assert_array_equal(
-        dialect.lax_conv_transpose(*call),
-        dialect.lax_conv_transpose(*call, names))
-
 
 class GroupsTest(parameterized.TestCase):
 
   @parameterized.product(
-      (dict(groups=2, inputs=4, outputs=6), dict(groups=3, inputs=3, outputs=3),
-       dict(groups=2, inputs=2, outputs=4)),
-      transpose=[False, True], padding=['SAME', None])
+      (dict(groups=2, inputs=4, outputs=6, padding='SAME'),
+       dict(groups=3, inputs=3, outputs=3, padding=None)),
+      transpose=[False, True])
   def test_groups_stand_side_by_side(
       self, groups, inputs, outputs, transpose, padding):
     y, w = arrays((3, 2), inputs, outputs, transpose=transpose, groups=groups)
@@ -197,15 +178,6 @@ class GroupsTest(parameterized.TestCase):
         result = jnp.moveaxis(result, 0, -1)
       np.testing.assert_array_equal(result, expected)
 
-  def test_as_conv_general_dilated(self):
-    y, w = arrays((3, 2), 4, 6, groups=2)
-    np.testing.assert_array_equal(
-        dialect.lax_conv_transpose(
-            y, w, (2, 3), ((2, 1), (0, 3)), feature_group_count=2),
-        lax.conv_general_dilated(
-            y, w, (1, 1), ((2, 1), (0, 3)), (2, 3), feature_group_count=2,
-            dimension_numbers=('NHWC', 'HWIO', 'NHWC')))
-
 
 class KernelTest(parameterized.TestCase):
 
@@ -218,15 +190,8 @@ class KernelTest(parameterized.TestCase):
     np.testing.assert_array_equal(
         tconv.conv_transpose(y, kernel, 2, 'VALID', feature_group_count=groups),
         grouped(y, w, (2, 2), 'VALID', (1, 1), transpose, groups))
-
-  @parameterized.product(transpose=[False, True], groups=[1, 2])
-  def test_kernel_to_flax(self, transpose, groups):
-    kernel = integers(0, (3, 2, 3, 4))
-    back = dialect.kernel_to_flax(
-        dialect.kernel_from_flax(
-            kernel, transpose, feature_group_count=groups),
-        transpose, feature_group_count=groups)
-    np.testing.assert_array_equal(back, kernel)
+    np.testing.assert_array_equal(dialect.kernel_to_flax(
+        kernel, transpose, feature_group_count=groups), w)
 
   @parameterized.parameters(
       (np.ones(3, 'f'), 1, 'kernel must have 2 to 5 axes'),
@@ -241,7 +206,6 @@ class KernelTest(parameterized.TestCase):
 Y, W = arrays((3, 2))
 # Arguments that differ from a legal call, and what the error must say.
 ERRORS = (
-    (dict(lhs=Y[0]), r'lhs must have a batch .*pass lhs\[None\]'),
     (dict(lhs=Y[0, 0, 0]), 'lhs must have 2 to 5 axes'),
     (dict(lhs=Y.astype(int)), 'lhs must be of a floating'),
     (dict(rhs=W.astype('float16')), 'rhs must be of dtype float32'),
@@ -250,19 +214,14 @@ ERRORS = (
     (dict(strides=2), 'strides must be a sequence of 2 ints; got 2'),
     (dict(strides=None), 'strides must be a sequence of 2 ints; got None'),
     (dict(strides=(2,)), r'strides .*sequence of 2 .*got \(2,\)'),
-    (dict(strides=(1, 2, 3)), r'strides .*got \(1, 2, 3\)'),
     (dict(strides=(0, 1)), r'strides .*>= 1.*got \(0, 1\)'),
     (dict(strides=(2., 1)), r'strides .*got \(2.0, 1\)'),
     (dict(rhs_dilation=2), 'rhs_dilation must be a sequence of 2 .*got 2'),
     (dict(rhs_dilation=(1,)), r'rhs_dilation .*got \(1,\)'),
     (dict(rhs_dilation=(0, 1)), r'rhs_dilation .*got \(0, 1\)'),
     (dict(padding='CAUSAL'), "padding must be 'SAME', 'VALID' .*'CAUSAL'"),
-    (dict(padding='CIRCULAR'), "padding must .*'CIRCULAR'"),
-    (dict(padding=None), 'padding must .*got None'),
     (dict(padding=1), 'padding must .*got 1'),
-    (dict(padding=(1, 1)), r'padding must .*got \(1, 1\)'),
     (dict(padding=((1, 1),)), r'padding must .*2 \(low, high\) pairs'),
-    (dict(padding=((1, 1, 1), (1, 1))), 'padding must .*got'),
     (dict(padding=((1., 1), (1, 1))), 'padding must .*got'),
     (dict(padding=((-9, 0), (0, 0))), 'padding .*empty'),
     (dict(precision='best'), "precision must be .*got 'best'"),
@@ -276,18 +235,19 @@ ERRORS = (
 )
 
 
-class ErrorsTest(parameterized.TestCase):
+class ErrorsTest(absltest.TestCase):
 
-  @parameterized.parameters(*ERRORS)
-  def test_message(self, arguments, message):
-    call = dict(lhs=Y, rhs=W, strides=(2, 2), padding='SAME') | arguments
-    with self.assertRaisesRegex(ValueError, f'(?s){message}'):
-      dialect.lax_conv_transpose(**call)
-    # lax takes whole numbers, and gives empty arrays, but refuses the others.
-    if not ('feature_group_count' in call or call['lhs'].dtype == int
-            or 'empty' in message):
-      with self.assertRaises((ValueError, TypeError, AssertionError)):
-        lax.conv_transpose(**call)
+  def test_messages(self):
+    for arguments, message in ERRORS:
+      call = dict(lhs=Y, rhs=W, strides=(2, 2), padding='SAME') | arguments
+      with self.subTest(message):
+        with self.assertRaisesRegex(ValueError, f'(?s){message}'):
+          dialect.lax_conv_transpose(**call)
+        # lax takes whole numbers, and gives empty arrays, but refuses others.
+        if not ('feature_group_count' in call or call['lhs'].dtype == int
+                or 'empty' in message):
+          with self.assertRaises((ValueError, TypeError, AssertionError)):
+            lax.conv_transpose(**call)
 
   def test_small_letters_are_no_names(self):
     # At stride 1, lax takes them for the padding of an ordinary convolution.
@@ -298,8 +258,8 @@ class ErrorsTest(parameterized.TestCase):
   def test_raises_where_lax_does(self):
     draw = np.random.default_rng(0)
     pick = lambda *options: options[draw.integers(len(options))]
-    raised = 0
-    for _ in range(150):
+    raised, legal = 0, []
+    for _ in range(60):
       pair = lambda: (pick(0, 1, 3), pick(-2, 0, 1, 1.5, 2, 2))
       call = dict(
           strides=pick((2, 2), (3, 2), (2, 2), (2, 0), 2, (2, 2, 2), (2,)),
@@ -315,8 +275,8 @@ class ErrorsTest(parameterized.TestCase):
       if call['use_consistent_padding'] and np.shape(call['strides']) != (2,):
         continue
       try:
-        expected = lax.conv_transpose(Y, W, **call)
-        illegal = not expected.size
+        illegal = not jax.eval_shape(
+            lambda *a, call=call: lax.conv_transpose(*a, **call), Y, W).size
       except (ValueError, TypeError):
         illegal = True
       raised += illegal
@@ -324,9 +284,12 @@ class ErrorsTest(parameterized.TestCase):
         with self.assertRaises(ValueError, msg=call):
           dialect.lax_conv_transpose(Y, W, **call)
       else:
-        np.testing.assert_array_equal(
-            dialect.lax_conv_transpose(Y, W, **call), expected)
-    self.assertBetween(raised, 60, 130)  # Both kinds were drawn.
+        legal.append(call)
+    self.assertBetween(raised, 20, 55)  # Both kinds were drawn.
+    ours, theirs = jax.jit(lambda *a: [
+        [function(*a, **call) for call in legal]
+        for function in (dialect.lax_conv_transpose, lax.conv_transpose)])(Y, W)
+    chex.assert_trees_all_equal(ours, theirs)
 
 
 if __name__ == '__main__':

@@ -15,8 +15,7 @@ from tests.references import integers
 
 try:
   import onnx
-  from onnx.backend.test import loader
-  from onnx.reference import ReferenceEvaluator
+  from onnx.backend.test.case import node as onnx_cases
   import onnxruntime
 except ImportError:
   onnx = None
@@ -95,11 +94,6 @@ def by_onnxruntime(arrays, attributes, opset=22):
   return session.run(None, dict(zip('XWB', arrays)))[0]
 
 
-def by_reference(arrays, attributes):
-  return ReferenceEvaluator(model(arrays, attributes)).run(
-      None, dict(zip('XWB', arrays)))[0]
-
-
 def line(values):
   return np.array(values, 'f').reshape(1, 1, -1)
 
@@ -147,18 +141,10 @@ def check(nodes, expected):
 
 class SpecificationTest(parameterized.TestCase):
 
-  @parameterized.parameters(*SPECIFIED, *(row[:2] for row in DISPUTED))
-  def test_the_equations(self, attributes, expected):
-    np.testing.assert_array_equal(
-        dialect.onnx_conv_transpose(line(X), line(W), **attributes),
-        line(expected), strict=True)
-
-  def test_an_int_is_for_all_axes(self):
-    x, w = integers(0, (1, 2, 3, 4)), integers(1, (2, 3, 2, 2))
-    np.testing.assert_array_equal(
-        dialect.onnx_conv_transpose(x, w, pads=1, strides=3, output_padding=2),
-        dialect.onnx_conv_transpose(
-            x, w, pads=[1] * 4, strides=(3, 3), output_padding=[2, 2]))
+  def test_the_equations(self):
+    rows = *SPECIFIED, *(row[:2] for row in DISPUTED)
+    check([([line(X), line(W)], attributes) for attributes, _ in rows],
+          [line(expected) for _, expected in rows])
 
   def test_axes_and_pads_keep_their_order(self):
     x, w = np.ones((1, 1, 2, 5), 'f'), np.ones((1, 1, 3, 1), 'f')
@@ -169,7 +155,7 @@ class SpecificationTest(parameterized.TestCase):
                      (1, 1, 4, 5))
     self.assertEqual(up(output_shape=[4, 3]).shape, (1, 1, 4, 3))
 
-  @parameterized.product(num_axes=[1, 2, 3], group=[1, 2])
+  @parameterized.parameters((1, 2), (2, 1), (3, 2))
   def test_channels_and_axes(self, num_axes, group):
     size, taps, strides, dilations, pads = (
         facts[:num_axes] for facts in (
@@ -197,15 +183,12 @@ class SpecificationTest(parameterized.TestCase):
     np.testing.assert_array_equal(kernel[2, 1, 0], w[:, 0, 2, 1])
     with self.assertRaisesRegex(ValueError, '^weight must have 3 to 5'):
       dialect.kernel_from_onnx(w[0, 0])
-
-  def test_the_kernel_goes_back(self):
-    w = integers(0, (6, 2, 3, 4))
     np.testing.assert_array_equal(
         dialect.kernel_to_onnx(dialect.kernel_from_onnx(w)), w)
     with self.assertRaisesRegex(ValueError, '^kernel must have 3 to 5'):
       dialect.kernel_to_onnx(w[0, 0])
 
-  @parameterized.parameters(*dialect.AUTO_PADS)
+  @parameterized.parameters('SAME_UPPER', 'SAME_LOWER')
   def test_bytes_as_of_the_onnx_package(self, auto_pad):
     x, w = integers(0, (1, 2, 3)), integers(1, (2, 1, 4))
     attribute = auto_pad.encode()
@@ -225,7 +208,7 @@ class SpecificationTest(parameterized.TestCase):
     up = lambda *arrays: dialect.onnx_conv_transpose(
         *arrays, group=2, strides=[2, 3], auto_pad='SAME_LOWER')
     weights = integers(3, up(x, w, b).shape)
-    loss = lambda *arrays: (weights * up(*arrays)).sum()
+    loss = jax.jit(lambda *arrays: (weights * up(*arrays)).sum())
     gradients = jax.jit(jax.grad(loss, (0, 1, 2)))(x, w, b)
     for i, (array, gradient) in enumerate(zip((x, w, b), gradients)):
       # Linear in each array: a step changes it by its product with the
@@ -252,7 +235,7 @@ class BackendTest(parameterized.TestCase):
     with warnings.catch_warnings():
       # The cases of casts overflow as they are made.
       warnings.simplefilter('ignore')
-      cases = loader.load_model_tests(kind='node')
+      cases = onnx_cases.collect_testcases('ConvTranspose')
     passed = set()
     for case in cases:
       # Cases that are kept as files, as in an old package, have no model.
@@ -276,10 +259,10 @@ class BackendTest(parameterized.TestCase):
 @absltest.skipIf(onnx is None, 'onnx or onnxruntime cannot be imported')
 class AgreementTest(parameterized.TestCase):
 
-  @parameterized.product(num_axes=[1, 2, 3], auto_pad=dialect.AUTO_PADS,
-                         group=[1, 2, 3])
-  def test_onnxruntime(self, num_axes, auto_pad, group):
+  @parameterized.product(num_axes=[1, 2, 3], auto_pad=dialect.AUTO_PADS)
+  def test_onnxruntime(self, num_axes, auto_pad):
     kind = dialect.AUTO_PADS.index(auto_pad)
+    group = 1 + (num_axes + kind) % 3
     rng = np.random.default_rng([num_axes, kind, group])
     nodes = [
         draw(rng, num_axes, auto_pad, group=group, bias=bias,
@@ -289,22 +272,11 @@ class AgreementTest(parameterized.TestCase):
     check(nodes, [by_onnxruntime(*node, opset)
                   for node, opset in zip(nodes, opsets)])
 
-  @parameterized.product(num_axes=[1, 2, 3], auto_pad=dialect.AUTO_PADS)
-  def test_reference_evaluator(self, num_axes, auto_pad):
-    rng = np.random.default_rng([num_axes, dialect.AUTO_PADS.index(auto_pad)])
-    # What it gets right: see `DisputesTest`.
-    same = 'SAME' in auto_pad
-    nodes = [
-        draw(rng, num_axes, auto_pad, group=group, bias=group == 1,
-             max_channels=2 if group == 1 else 1, output_shape=output_shape,
-             disputed=True)
-        for group, output_shape in itertools.product([1, 1, 3], [False, same])]
-    check(nodes, [by_reference(*node) for node in nodes])
-
-  @parameterized.parameters(*SPECIFIED)
-  def test_onnxruntime_and_the_equations(self, attributes, expected):
-    np.testing.assert_array_equal(
-        by_onnxruntime([line(X), line(W)], attributes), line(expected))
+  def test_onnxruntime_and_the_equations(self):
+    for attributes, expected in SPECIFIED:
+      np.testing.assert_array_equal(
+          by_onnxruntime([line(X), line(W)], attributes), line(expected),
+          str(attributes))
 
 
 @absltest.skipIf(onnx is None, 'onnx or onnxruntime cannot be imported')
@@ -320,36 +292,6 @@ class DisputesTest(parameterized.TestCase):
     else:
       np.testing.assert_array_equal(
           by_onnxruntime([line(X), line(W)], attributes), line(found))
-
-  @parameterized.parameters('NOTSET', 'VALID')
-  def test_the_reference_evaluator_takes_no_output_shape(self, auto_pad):
-    with self.assertRaisesRegex(ValueError, 'sliding blocks'):
-      by_reference([line(X), line(W)], dict(
-          strides=[2], output_shape=[6], auto_pad=auto_pad))
-
-  def test_the_reference_evaluator_mistakes_groups(self):
-    x, w, b = np.ones((1, 2, 1), 'f'), np.ones((2, 1, 1), 'f'), [10, 20]
-    arrays = [x, w, np.array(b, 'f')]
-    np.testing.assert_array_equal(
-        by_reference(arrays, dict(group=2)), [[[11], [11]]])
-    np.testing.assert_array_equal(
-        dialect.onnx_conv_transpose(*arrays, group=2), [[[11], [21]]])
-    for channels in (1, 2), (2, 1):
-      outward, inward = channels
-      with self.assertRaisesRegex(ValueError, 'reshape'):
-        by_reference([np.ones((1, 2 * inward, 2), 'f'),
-                      np.ones((2 * inward, outward, 1), 'f')], dict(group=2))
-
-  @parameterized.parameters(
-      (dict(strides=[2], auto_pad='SAME_UPPER', output_padding=[1]), 6, 7),
-      (dict(strides=[4], auto_pad='SAME_UPPER'), 12, 11))
-  def test_shape_inference(self, attributes, specified, found):
-    arrays = [line(X), line(W)]
-    self.assertEqual(
-        dialect.onnx_conv_transpose(*arrays, **attributes).size, specified)
-    inferred = onnx.shape_inference.infer_shapes(model(arrays, attributes))
-    [output] = inferred.graph.output
-    self.assertEqual(output.type.tensor_type.shape.dim[-1].dim_value, found)
 
 
 def spoil(rng, arrays, attributes):
@@ -394,7 +336,7 @@ class ErrorsTest(parameterized.TestCase):
   @parameterized.product(num_axes=[1, 2, 3], auto_pad=dialect.AUTO_PADS)
   def test_the_argument_is_named(self, num_axes, auto_pad):
     rng = np.random.default_rng([num_axes, dialect.AUTO_PADS.index(auto_pad)])
-    for _ in range(25):
+    for _ in range(12):
       arrays, attributes = draw(rng, num_axes, auto_pad, group=2, bias=True,
                                 output_shape=bool(rng.integers(2)))
       name, value = spoil(rng, arrays, attributes)
@@ -417,17 +359,7 @@ class ErrorsTest(parameterized.TestCase):
       (dict(X=np.ones((1, 1, 0), 'f'), auto_pad='SAME_UPPER'),
        r'pads must leave .* size \(0,\) for X of size \(0,\)'),
       (dict(pads=[3, 2]), r'pads must leave .*\(\(3, 2\),\).* size \(0,\) for'),
-      (dict(pads=[0, 0], auto_pad='VALID'), 'pads must not .*VALID'),
-      (dict(strides=[1, 2]), r'strides must .* 1 of them; got \[1, 2\]'),
-      (dict(pads=[1]), r'pads must .* 2 of them; got \[1\]'),
-      (dict(output_shape=[1, 1, 6]), r'output_shape must .* 1 of them; got'),
-      (dict(output_padding=[2], strides=[2]),
-       r'output_padding must be smaller .* \(2,\); got \[2\]'),
-      (dict(kernel_shape=[2]), r'kernel_shape must be that of W, \(3,\); got'),
-      (dict(group=2), 'group must .* X, 1; got 2'),
-      (dict(auto_pad=None), 'auto_pad must be one of NOTSET, .*; got None'),
-      (dict(W=np.ones((2, 1, 3), 'f')), r'W must .* C = 1; got .*\(2, 1, 3\)'),
-      (dict(B=np.ones(2, 'f')), r'B must be \[C\] = \[1\].*got shape \(2,\)'))
+      (dict(auto_pad=None), 'auto_pad must be one of NOTSET, .*; got None'))
   def test_messages(self, arguments, message):
     call = dict(X=line(X), W=line(W)) | arguments
     with self.assertRaisesRegex(ValueError, f'^{message}'):

@@ -9,8 +9,6 @@ from absl.testing import absltest
 from absl.testing import parameterized
 import chex
 import jax
-from jax import lax
-import jax.numpy as jnp
 import numpy as np
 
 import tconv
@@ -65,22 +63,29 @@ def functional(input, weight, bias=None, **options):
 
 class PerhapsLiveTest(chex.TestCase):
 
-  def check(self, arrays, **options):
-    """Checks result and gradients against the arrays of `script.evaluate`."""
-    function = functools.partial(dialects.torch_conv_transpose, **options)
+  def check(self, cases):
+    """Checks results and gradients of many (arrays, options) in one program.
 
-    @jax.jit
-    def evaluate(operands, cotangent):
-      result, vjp = jax.vjp(lambda operands: function(**operands), operands)
+    The arrays are those of `script.evaluate`.
+    """
+    def evaluate(operands, cotangent, options):
+      result, vjp = jax.vjp(lambda operands: dialects.torch_conv_transpose(
+          **operands, **options), operands)
       return result, vjp(cotangent)[0]
 
-    operands = {name: arrays[name] for name in OPERANDS if name in arrays}
+    inputs = [({name: arrays[name] for name in OPERANDS if name in arrays},
+               arrays['cotangent']) for arrays, _ in cases]
     with jax.enable_x64(True):
-      result, gradients = evaluate(operands, arrays['cotangent'])
-    expected = {name: arrays[f'grad_{name}'] for name in operands}
-    for ours, theirs in ((result, arrays['result']), (gradients, expected)):
-      chex.assert_trees_all_equal_shapes_and_dtypes(ours, theirs)
-      chex.assert_trees_all_close(ours, theirs, rtol=TOLERANCE, atol=TOLERANCE)
+      found = jax.jit(lambda inputs: [
+          evaluate(*each, options) for each, (_, options) in zip(
+              inputs, cases)])(inputs)
+    for ours, (operands, _), (arrays, options) in zip(found, inputs, cases):
+      theirs = arrays['result'], {
+          name: arrays[f'grad_{name}'] for name in operands}
+      with self.subTest(**options):
+        chex.assert_trees_all_equal_shapes_and_dtypes(ours, theirs)
+        chex.assert_trees_all_close(
+            ours, theirs, rtol=TOLERANCE, atol=TOLERANCE)
 
 
 class StoredTest(PerhapsLiveTest):
@@ -90,13 +95,12 @@ class StoredTest(PerhapsLiveTest):
     self.assertRegex(str(stored['torch_version']), r'^2\.\d+')
     cases = json.loads(str(stored['cases']))
     self.assertLen(cases, 33)
-    for seed, case in enumerate(cases):
-      arrays = {name.split('/')[1]: stored[name] for name in stored.files
-                if name.startswith(f'{seed}/')}
-      options = {name: value for name, value in case.items() if name in (
-          'stride', 'padding', 'output_padding', 'groups', 'dilation')}
-      with self.subTest(**case):
-        self.check(arrays, **options)
+    self.check([(
+        {name.split('/')[1]: stored[name] for name in stored.files
+         if name.startswith(f'{seed}/')},
+        {name: value for name, value in case.items() if name in (
+            'stride', 'padding', 'output_padding', 'groups', 'dilation')})
+                for seed, case in enumerate(cases)])
 
   @absltest.skipUnless(torch, 'needs torch')
   def test_the_script_makes_what_is_stored(self):
@@ -115,9 +119,12 @@ class StoredTest(PerhapsLiveTest):
 @absltest.skipUnless(torch, 'needs torch')
 class LiveTest(PerhapsLiveTest):
 
-  @parameterized.product(
-      num_axes=[1, 2, 3], stride=[1, (3, 1, 2)], padding=[0, (2, 0, 1)],
-      dilation=[1, (1, 3, 2)])
+  @parameterized.parameters(
+      dict(num_axes=1, stride=1, padding=(2, 0, 1), dilation=(1, 3, 2)),
+      dict(num_axes=2, stride=(3, 1, 2), padding=0, dilation=(1, 3, 2)),
+      dict(num_axes=2, stride=(3, 1, 2), padding=(2, 0, 1), dilation=1),
+      dict(num_axes=3, stride=(3, 1, 2), padding=(2, 0, 1), dilation=(1, 3, 2)),
+      dict(num_axes=3, stride=1, padding=0, dilation=(1, 3, 2)))
   def test_values_and_gradients(self, num_axes, **options):
     # In one half of the cases, and with each of the other options.
     groups = 1 + (sum(value in (0, 1) for value in options.values()) % 2)
@@ -126,14 +133,14 @@ class LiveTest(PerhapsLiveTest):
     each = lambda name: np.broadcast_to(options[name], num_axes)
     largest = np.maximum(each('stride'), each('dilation')) - 1
     options |= dict(groups=groups, output_padding=largest.tolist())
-    self.check(
+    self.check([(
         script.evaluate(0, num_axes, channels=(2, 2), batched=groups == 1,
-                        **options), **options)
+                        **options), options)])
 
   def test_any_arguments(self):
     draw = np.random.default_rng(0)
     outcomes = []
-    for _ in range(200):
+    for _ in range(60):
       arrays, options = random_arguments(draw)
       case = {k: v.shape for k, v in arrays.items()} | options
       function = jax.jit(
@@ -152,12 +159,13 @@ class LiveTest(PerhapsLiveTest):
               function(**arrays), expected, strict=True)
         else:
           self.assertRaises(ValueError, function, **arrays)
-    self.assertBetween(sum(outcomes), 60, 140)
+    self.assertBetween(sum(outcomes), 15, 45)
 
-  @parameterized.parameters(*ILLEGAL)
-  def test_illegal_arguments(self, name, value):
-    with self.assertRaises((RuntimeError, TypeError)):
-      functional(**arguments(**{name: value}))
+  def test_illegal_arguments(self):
+    for name, value in ILLEGAL:
+      with self.subTest(**{name: value}), self.assertRaises(
+          (RuntimeError, TypeError)):
+        functional(**arguments(**{name: value}))
 
 
 def random_arguments(draw):
@@ -202,30 +210,17 @@ def random_arguments(draw):
   return arrays, options
 
 
-class ErrorsTest(parameterized.TestCase):
+class ErrorsTest(absltest.TestCase):
 
-  @parameterized.parameters(*ILLEGAL)
-  def test_names_the_argument(self, name, value):
-    with self.assertRaisesRegex(ValueError, rf'^{name} '):
-      dialects.torch_conv_transpose(**arguments(**{name: value}))
-
-  @parameterized.parameters(
-      ('input', np.ones((2, 4, 5), np.int32)),
-      ('weight', np.ones((4, 3, 3), np.int32)),
-      ('bias', np.ones(3, 'e')),
-      ('input', np.ones((0, 4, 0), 'f')))
-  def test_what_pytorch_may_take(self, name, value):
-    with self.assertRaisesRegex(ValueError, rf'^{name} '):
-      dialects.torch_conv_transpose(**arguments(**{name: value}))
-
-  def test_empty_result_of_no_images(self):
-    with self.assertRaisesRegex(ValueError, '^padding '):
-      dialects.torch_conv_transpose(
-          **arguments(input=np.ones((0, 4, 1), 'f'), padding=2))
-
-  def test_shape_in_the_message_is_that_given(self):
-    with self.assertRaisesRegex(ValueError, r'got shape \(3, 5\)'):
-      dialects.torch_conv_transpose(**arguments(input=np.ones((3, 5), 'f')))
+  def test_names_the_argument(self):
+    # PyTorch may take the latter.
+    for name, value in (
+        *ILLEGAL, ('input', np.ones((2, 4, 5), np.int32)),
+        ('weight', np.ones((4, 3, 3), np.int32)), ('bias', np.ones(3, 'e')),
+        ('input', np.ones((0, 4, 0), 'f'))):
+      with self.subTest(**{name: value}), self.assertRaisesRegex(
+          ValueError, rf'^{name} '):
+        dialects.torch_conv_transpose(**arguments(**{name: value}))
 
 
 class ArgumentsTest(parameterized.TestCase):
@@ -254,21 +249,10 @@ class ArgumentsTest(parameterized.TestCase):
         dialects.torch_conv_transpose(x, w, **one),
         dialects.torch_conv_transpose(x, w, **other), strict=True)
 
-  def test_no_images(self):
-    up = functools.partial(dialects.torch_conv_transpose, stride=2)
-    weight = integers(0, (4, 3, 3))
-    self.assertEqual(up(np.ones((0, 4, 5), 'f'), weight).shape, (0, 3, 11))
-
-  def test_half_types(self):
-    x, w, b = (integers(i, s).astype(jnp.bfloat16)
-               for i, s in enumerate([(1, 4, 3), (4, 3, 2), 3]))
-    y = dialects.torch_conv_transpose(x, w, b)
-    self.assertEqual(y.dtype, jnp.bfloat16)
-
 
 class KernelTest(parameterized.TestCase):
 
-  @parameterized.parameters(1, 2, 3)
+  @parameterized.parameters(1, 3)
   def test_serves_tconv(self, num_axes):
     x = integers(0, (2, 4, 3, 4, 2)[:num_axes + 2])
     w = integers(1, (4, 2, 3, 2, 2)[:num_axes + 2])
@@ -280,21 +264,13 @@ class KernelTest(parameterized.TestCase):
                              feature_group_count=2),
         last(dialects.torch_conv_transpose(x, w, None, 2, 1, 1, 2)))
 
-  @parameterized.parameters(1, 2, 3)
-  def test_and_back(self, num_axes):
-    w = integers(0, (4, 2, 3, 5, 2)[:num_axes + 2])
-    np.testing.assert_array_equal(
-        dialects.kernel_to_torch(dialects.kernel_from_torch(w)), w)
+  def test_and_back(self):
+    for num_axes in 1, 2, 3:
+      w = integers(0, (4, 2, 3, 5, 2)[:num_axes + 2])
+      np.testing.assert_array_equal(
+          dialects.kernel_to_torch(dialects.kernel_from_torch(w)), w)
     with self.assertRaisesRegex(ValueError, '^kernel must have 3 to 5 axes'):
       dialects.kernel_to_torch(np.ones((3, 4), 'f'))
-
-  def test_of_an_ordinary_convolution(self):
-    x, w = integers(0, (2, 4, 6, 5)), integers(1, (6, 2, 3, 2))  # NCHW, OIHW.
-    expected = lax.conv_general_dilated(
-        x, w, (1, 2), ((1, 1), (0, 0)), feature_group_count=2)
-    y = tconv.conv(x.transpose(0, 2, 3, 1), dialects.kernel_from_torch(w),
-                   (1, 2), (1, 0), feature_group_count=2)
-    np.testing.assert_array_equal(y.transpose(0, 3, 1, 2), expected)
 
   def test_errors(self):
     for weight in 'weight', None, np.ones((3, 3), 'f'), np.ones((3, 3, 3), int):

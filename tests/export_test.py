@@ -17,14 +17,12 @@ from tests.references import integers
 
 W = integers(1, (3, 3, 2, 2))
 GROUPED = integers(2, (4, 4, 1, 2))
-SIZES = ((1, 7, 8), (2, 12, 9), (3, 13, 16))
+SIZES = ((2, 7, 8), (3, 12, 13))
 OPERATIONS = {
-    'conv': lambda x: tconv.conv(x, W, 2),
     'conv VALID': lambda x: tconv.conv(x, W, (2, 3), 'VALID'),
     'conv CIRCULAR': lambda x: tconv.conv(x, W, 2, 'CIRCULAR'),
     'conv numbers': lambda x: tconv.conv(x, W, 2, ((2, -1), (0, 3))),
     'conv grouped': lambda x: tconv.conv(x, GROUPED, 2, feature_group_count=2),
-    'conv stride 1': lambda x: tconv.conv(x, W),
     'conv_transpose': lambda y: tconv.conv_transpose(y, W, 2),
     'conv_transpose VALID': lambda y: tconv.conv_transpose(y, W, 2, 'VALID'),
     'conv_transpose CIRCULAR': lambda y: tconv.conv_transpose(
@@ -72,7 +70,7 @@ def output_and_gradient(function):
 
   def both(x):
     result, pull_back = jax.vjp(function, x)
-    return result, pull_back(jnp.cos(result))
+    return result, pull_back(jax.tree.map(jnp.cos, result))
 
   return jax.jit(both)
 
@@ -87,16 +85,20 @@ class SymbolicSizesTest(parameterized.TestCase):
       x = integers(number, shape)
       chex.assert_trees_all_close(exported.call(x), program(x), **tolerance)
 
-  @parameterized.parameters(*OPERATIONS)
-  def test_operation(self, name):
+  @parameterized.parameters('conv', 'up', 'other')
+  def test_operations(self, group):
+    chosen = {name: function for name, function in OPERATIONS.items()
+              if group == next((word for word in ('conv_transpose', 'conv')
+                                if name.startswith(word)), 'other').replace(
+                                    'conv_transpose', 'up')}
     # Cosines of whole numbers are not exact.
-    self.check(OPERATIONS[name], 'n, h, w, 2',
-               [(*size, 2) for size in SIZES], atol=1e-4)
+    self.check(lambda x: {name: f(x) for name, f in chosen.items()},
+               'n, h, w, 2', [(*size, 2) for size in SIZES], atol=1e-4)
 
-  @parameterized.parameters('overlap_add', 'polyphase', 'taps', 'vjp', 'lax')
-  def test_form(self, method):
+  def test_forms(self):
     self.check(
-        lambda y: tconv.conv_transpose(y, W, 2, method=method),
+        lambda y: [tconv.conv_transpose(y, W, 2, method=method) for method in (
+            'overlap_add', 'polyphase', 'taps', 'vjp', 'lax')],
         'n, h, w, 2', [(*size, 2) for size in SIZES], atol=1e-4)
 
   def test_matrix_asks_for_known_sizes(self):
@@ -104,27 +106,26 @@ class SymbolicSizesTest(parameterized.TestCase):
       self.check(lambda y: tconv.conv_transpose(y, W, 2, method='matrix'),
                  'n, h, w, 2', ())
 
-  @parameterized.parameters('transposed k4', 'transposed k4 equal phases',
-                            'transposed k3 hold', 'sub-pixel', 'nearest+conv',
+  @parameterized.parameters('transposed k4 equal phases', 'transposed k3 hold',
                             'bilinear+conv')
-  def test_upsampler_of_study_1(self, name):
+  def test_network_of_the_upsampling_study(self, name):
     network = model.Network(
-        upsamplers.REGISTRY[name], ml_collections.ConfigDict(
-            {'kernel_sizes': (3,), 'channels': 4}),
+        upsamplers.REGISTRY[name],
+        ml_collections.ConfigDict({'kernel_sizes': (3,), 'channels': 4}),
         2, nnx.Rngs(0))
     self.check(network, 'n, h, w, 1', [(*size, 1) for size in SIZES], atol=1e-4)
 
   def test_vocoder_of_any_length(self):
     self.check(Vocoder(nnx.Rngs(0)), 'n, t, 8',
-               [(1, 5, 8), (2, 12, 8), (3, 31, 8)], atol=1e-5)
+               [(2, 12, 8), (3, 31, 8)], atol=1e-5)
 
   def test_accelerators_have_lowerings(self):
     shape = jax.ShapeDtypeStruct(
         export.symbolic_shape('n, h, w, 2'), np.float32)
-    for name in ('conv', 'conv_transpose', 'conv_transpose grouped'):
+    for name in ('conv grouped', 'conv_transpose', 'conv_transpose grouped'):
       exported = export.export(output_and_gradient(OPERATIONS[name]),
-                               platforms=('cuda', 'tpu'))(shape)
-      self.assertEqual(exported.platforms, ('cuda', 'tpu'))
+                               platforms=('cuda', 'rocm', 'tpu'))(shape)
+      self.assertEqual(exported.platforms, ('cuda', 'rocm', 'tpu'))
 
 
 if __name__ == '__main__':

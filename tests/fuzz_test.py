@@ -70,7 +70,7 @@ def soon():
 
 class ArgumentsTest(absltest.TestCase):
 
-  def test_a_thousand_random_sets(self):
+  def test_random_sets(self):
     draw = np.random.default_rng(0)
     pick = lambda values: values[draw.integers(len(values))]
     dtypes = ['float32'] * 8 + ['float16', 'complex64', 'int32', 'bool']
@@ -90,7 +90,7 @@ class ArgumentsTest(absltest.TestCase):
       return pick(SPECIAL.get(name, NUMBERS))
 
     refused = 0
-    for function in itertools.islice(itertools.cycle(FUNCTIONS), 1000):
+    for function in itertools.islice(itertools.cycle(FUNCTIONS), 400):
       rank = int(draw.integers(3, 6))
       arguments = {
           name: array(name, rank) if name in ARRAYS else value(name, parameter)
@@ -108,7 +108,7 @@ class ArgumentsTest(absltest.TestCase):
         refused += 1
       except Exception as error:
         raise AssertionError(f'{function} {arguments}') from error
-    self.assertBetween(refused, 100, 900)  # Some are fine.
+    self.assertBetween(refused, 40, 360)  # Some are fine.
 
 
 def mutilate(content, draw):
@@ -128,7 +128,7 @@ def mutilate(content, draw):
 
 
 class FilesTest(absltest.TestCase):
-  """50 images, recordings, checkpoints and other files of a run each."""
+  """Images, recordings, checkpoints and other files of a run."""
 
   def setUp(self):
     super().setUp()
@@ -168,12 +168,6 @@ class FilesTest(absltest.TestCase):
         else:  # The damage is one of values.
           self.assertTrue(np.isfinite(read).all())
 
-  def test_a_bomb(self):
-    file = self.work / 'bomb.png'
-    Image.new('1', (20_000, 20_000)).save(file)
-    with self.assertRaisesRegex(images.ImageError, '400000000 pixels'):
-      images.read(str(file))
-
   def test_recordings(self):
     os.environ['XDG_CACHE_HOME'], before = (
         str(self.work), os.environ['XDG_CACHE_HOME'])
@@ -184,7 +178,7 @@ class FilesTest(absltest.TestCase):
     expected = up(y, w)
     files = [file for file in self.work.rglob('*') if file.is_file()]
     whole = {file: file.read_bytes() for file in files}
-    for file, _ in zip(itertools.cycle(files), range(50)):
+    for file, _ in zip(itertools.cycle(files), range(8)):
       file.write_bytes(mutilate(whole[file], self.draw))
       with soon(), warnings.catch_warnings():
         warnings.simplefilter('ignore')  # That it is ignored.
@@ -210,7 +204,7 @@ class FilesTest(absltest.TestCase):
     files = [file.relative_to(whole) for file in sorted(whole.rglob('*'))
              if file.is_file()]
     expected = None
-    for i, file in zip(range(50), itertools.cycle(files)):
+    for i, file in zip(range(16), itertools.cycle(files)):
       workdir = self.work / str(i)
       shutil.copytree(whole, workdir)
       content = (whole / file).read_bytes()

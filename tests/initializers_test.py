@@ -9,7 +9,7 @@ from tconv import initializers
 
 class IcnrTest(parameterized.TestCase):
 
-  @parameterized.product(scale=[2, (3, 2)], mode=['DCR', 'CRD'])
+  @parameterized.parameters((2, 'CRD'), ((3, 2), 'DCR'))
   def test_starts_as_nearest_resize(self, scale, mode):
     init = initializers.icnr(scale, mode=mode)
     blocks = int(np.prod(np.broadcast_to(scale, 2)))
@@ -58,7 +58,7 @@ class BilinearUpsamplingTest(parameterized.TestCase):
     kernel = initializers.bilinear_upsampling()(None, (size, 1, 1))
     np.testing.assert_allclose(kernel[:, 0, 0], taps, rtol=1e-6)
 
-  @parameterized.product(stride=[2, 3, 4], depthwise=[True, False])
+  @parameterized.parameters((2, True), (3, False))
   def test_starts_as_bilinear_resize(self, stride, depthwise):
     size = 2 * stride - stride % 2
     kernel = initializers.bilinear_upsampling()(
@@ -69,13 +69,6 @@ class BilinearUpsamplingTest(parameterized.TestCase):
     inner = (slice(None), *(slice(stride, -stride),) * 2)
     np.testing.assert_allclose(
         up[inner], tconv.upsample(x, stride)[inner], atol=1e-5)
-
-  def test_groups(self):
-    kernel = initializers.bilinear_upsampling()(None, (4, 2, 4))
-    x = np.random.default_rng(0).normal(size=(2, 9, 4)).astype('f')
-    np.testing.assert_allclose(
-        tconv.conv_transpose(x, kernel, 2, feature_group_count=2)[:, 2:-2],
-        tconv.upsample(x, 2)[:, 2:-2], atol=1e-5)
 
   def test_error(self):
     with self.assertRaisesRegex(ValueError, r'shape .*got \(4, 4, 2, 3\)'):

@@ -1,12 +1,9 @@
 """What the transposed convolution layers have beyond Flax's."""
 
-import functools
 
 from absl.testing import absltest
 from absl.testing import parameterized
-import chex
 from flax import linen as nn
-from flax import nnx
 import jax
 from jax import lax
 import jax.numpy as jnp
@@ -27,9 +24,8 @@ from tests.references import integers
 class GroupsTest(parameterized.TestCase):
 
   @parameterized.product(
-      (dict(groups=2, padding='SAME'), dict(groups=4, padding='CIRCULAR'),
-       dict(groups=2, padding=((2, 0), (1, 1)))),
-      kind=KINDS, transpose=[False, True])
+      (dict(groups=2, padding=((2, 0), (1, 1)), transpose=True),
+       dict(groups=4, padding='CIRCULAR', transpose=False)), kind=KINDS)
   def test_groups_are_layers_side_by_side(
       self, kind, transpose, groups, padding):
     options = dict(strides=(2, 3), padding=padding, transpose_kernel=transpose)
@@ -48,21 +44,12 @@ class GroupsTest(parameterized.TestCase):
                         for x, w, b in parts], -1))
 
   @parameterized.parameters(*KINDS)
-  def test_initial_values_are_those_of_the_shape(self, kind):
-    layer = Layer(OURS[kind], 'ConvTranspose', IMAGES, 6, (3, 2),
-                  feature_group_count=2, param_dtype='float16')
-    theirs = Layer(FLAX[kind], 'ConvTranspose', IMAGES[..., :2], 6, (3, 2),
-                   param_dtype='float16')
-    chex.assert_trees_all_equal(layer.parameters, theirs.parameters)
-    if kind == 'nnx':
-      self.assertEqual(layer.layer.kernel_shape, (3, 2, 2, 6))
-
-  @parameterized.product(kind=KINDS, groups=[0, 3, 4, 2.])
-  def test_groups_must_divide_the_channels(self, kind, groups):
-    with self.assertRaisesRegex(
-        ValueError, f'feature_group_count must .*4 input and 6 .*got {groups}'):
-      Layer(OURS[kind], 'ConvTranspose', IMAGES, 6, (3, 2),
-            feature_group_count=groups)
+  def test_groups_must_divide_the_channels(self, kind):
+    for groups in 0, 3, 4, 2.:
+      with self.assertRaisesRegex(
+          ValueError, f'feature_group_count must .*4 input and 6 .*{groups}'):
+        Layer(OURS[kind], 'ConvTranspose', IMAGES, 6, (3, 2),
+              feature_group_count=groups)
 
 
 class SizeTest(parameterized.TestCase):
@@ -79,8 +66,9 @@ class SizeTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, 'output_size must lie within'):
       layer(layer.parameters, down, output_size=41)
 
-  @parameterized.product(kernel=[1, 3, 4, 8], transpose=[False, True],
-                         size=[None, 3, 4])
+  @parameterized.parameters(
+      (1, True, None), (3, False, 3), (4, True, 3), (8, True, None),
+      (3, True, 4), (4, False, None), (8, False, 3))
   def test_circular(self, kernel, transpose, size):
     y = integers(0, (1, 2, 2))
     layer = Layer(tconv_nnx, 'ConvTranspose', y, 3, kernel, 2, use_bias=False,
@@ -96,24 +84,11 @@ class SizeTest(parameterized.TestCase):
     np.testing.assert_array_equal(
         layer(layer.parameters, y, output_size=size), expected)
 
-  @parameterized.parameters(*KINDS)
-  def test_output_padding(self, kind):
-    padding = ((2, 0), (1, 3))
-    make = functools.partial(Layer, images=IMAGES, features=3,
-                             kernel_size=(3, 4), strides=(2, 3), **WHOLE)
-    ours = make(OURS[kind], 'ConvTranspose', padding=padding,
-                output_padding=(1, 2))
-    theirs = make(FLAX[kind], 'ConvTranspose', padding=((2, 1), (1, 5)))
-    np.testing.assert_array_equal(
-        ours(ours.parameters, IMAGES), theirs(ours.parameters, IMAGES))
-
 
 class EqualPhasesTest(parameterized.TestCase):
 
   @parameterized.parameters(
-      ('nnx', False, 1, dict(kernel_size=(3, 4))),
-      ('linen', True, 2, dict(kernel_size=(3, 4))),
-      ('nnx', True, 1, dict(kernel_size=(4, 5), kernel_dilation=(1, 2))),
+      ('nnx', True, 1, dict(kernel_size=(3, 4))),
       ('linen', False, 2, dict(kernel_size=(4, 5), kernel_dilation=(1, 2))))
   def test_a_constant_stays_one(self, kind, transpose, groups, kernel):
     images = np.ones((1, 8, 8, 4), 'f')
@@ -142,25 +117,26 @@ class EqualPhasesTest(parameterized.TestCase):
     images = IMAGES[0]
     layer = Layer(OURS[kind], 'ConvTranspose', images, 3, kernel_size,
                   strides=2, equal_phases=True, **WHOLE)
-    gradient = jax.grad(lambda p: (layer(p, images)**2).sum())(
-        layer.parameters)['kernel']
-    size = float(jnp.abs(gradient).max())
+    gradient = np.asarray(jax.jit(jax.grad(
+        lambda p: (layer(p, images)**2).sum()))(layer.parameters)['kernel'])
+    size = np.abs(gradient).max()
     self.assertGreater(size, 1)
     # float32: about 1e-6 of the largest value, in sums of 36 and more.
     unseen = integers(1, gradient.shape)
     unseen -= tconv.equalize_phases(unseen, 2)
     np.testing.assert_allclose(
-        jnp.vdot(gradient, unseen), 0, atol=1e-3 * size)
+        np.vdot(gradient, unseen), 0, atol=1e-3 * size)
     if kernel_size == 4:  # The projection is orthogonal.
       np.testing.assert_allclose(
           tconv.equalize_phases(gradient, 2), gradient, atol=1e-5 * size)
 
-  @parameterized.product(kind=KINDS, dtype=['bfloat16', 'float16'])
+  @parameterized.parameters(('nnx', 'bfloat16'), ('linen', 'float16'))
   def test_half_types_paint_no_grid(self, kind, dtype):
     y = jnp.full((1, 4, 4, 4), 1 / 3)
     layer = Layer(OURS[kind], 'ConvTranspose', y, 3, (3, 3), strides=(2, 2),
                   equal_phases=True, dtype=dtype)
-    x = np.asarray(layer(layer.parameters, y), 'f')[:, 2:-2, 2:-2]
+    x = np.asarray(jax.jit(layer.__call__)(layer.parameters, y),
+                   'f')[:, 2:-2, 2:-2]
     np.testing.assert_array_equal(x, np.broadcast_to(x[:, :1, :1], x.shape))
 
 
@@ -170,8 +146,7 @@ class FoldTest(parameterized.TestCase):
       kind=KINDS, options=[
           dict(kernel_size=(4, 5), kernel_dilation=(1, 2),
                feature_group_count=2),
-          dict(kernel_size=(3, 4), dtype='bfloat16', transpose_kernel=True),
-          dict(kernel_size=(3, 4), param_dtype='bfloat16', dtype='float32')])
+          dict(kernel_size=(3, 4), dtype='bfloat16', transpose_kernel=True)])
   def test_values_stay(self, kind, options):
     layer = Layer(OURS[kind], 'ConvTranspose', IMAGES, 4, strides=(2, 3),
                   equal_phases=True, **options)
@@ -189,10 +164,7 @@ class FoldTest(parameterized.TestCase):
     self.assertEqual(folded.dtype, layer.parameters['kernel'].dtype)
     self.assertGreater(float(jnp.abs(
         folded - layer.parameters['kernel']).max()), .01)
-    if options.get('param_dtype'):  # Rounded to bfloat16: 2**-8 of each tap.
-      np.testing.assert_allclose(after, before, atol=.05)
-    else:
-      np.testing.assert_array_equal(after, before, strict=True)
+    np.testing.assert_array_equal(after, before, strict=True)
 
   def test_keeps_what_goes_with_a_parameter(self):
     init = nn.with_partitioning(nn.initializers.normal(), (None, 'i', 'o'))
@@ -202,18 +174,12 @@ class FoldTest(parameterized.TestCase):
     _, folded = layer.fold(variables)
     self.assertEqual(folded['params']['kernel'].names, (None, 'i', 'o'))
 
-  def test_without_equal_phases_is_as_before(self):
-    layer = tconv_nnx.ConvTranspose(4, 3, (3,), 2, rngs=nnx.Rngs(0))
-    kernel = layer.kernel[...]
-    layer.fold()
-    np.testing.assert_array_equal(layer.kernel[...], kernel)
-
 
 class ConsistentPaddingTest(parameterized.TestCase):
 
   @parameterized.product(
       kind=KINDS, options=[
-          dict(padding=1), dict(padding=((0, 1), (2, 1)), kernel_dilation=2),
+          dict(padding=((0, 1), (2, 1)), kernel_dilation=2),
           dict(padding=(1, 2), transpose_kernel=True, output_padding=1)])
   def test_is_the_forward_convolutions(self, kind, options):
     layer = Layer(OURS[kind], 'ConvTranspose', IMAGES, 3, (4, 3),
@@ -228,7 +194,7 @@ class ConsistentPaddingTest(parameterized.TestCase):
             output_padding=options.get('output_padding', 0),
             kernel_dilation=options.get('kernel_dilation', 1)))
 
-  @parameterized.product(kind=KINDS, padding=['SAME', 'VALID', 'CIRCULAR'])
+  @parameterized.parameters(('nnx', 'VALID'), ('linen', 'CIRCULAR'))
   def test_names_are_as_before(self, kind, padding):
     plain, consistent = (
         Layer(OURS[kind], 'ConvTranspose', IMAGES, 3, (4, 3), strides=(2, 3),

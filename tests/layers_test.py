@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import inspect
+import itertools
 
 from absl.testing import absltest
 from absl.testing import parameterized
@@ -73,7 +74,7 @@ def draw_case(seed):
 
 class DropInTest(parameterized.TestCase):
 
-  @parameterized.parameters(range(16))
+  @parameterized.parameters(range(5))
   def test_values(self, block):
     def results(images, features, kernel_size, options):
       for kind in KINDS:
@@ -93,8 +94,9 @@ class DropInTest(parameterized.TestCase):
           np.testing.assert_array_equal(result, expected, strict=True)
 
   @parameterized.product(
-      kind=KINDS, transpose_kernel=[False, True], use_bias=[False, True],
-      dtype=['float32', 'bfloat16'])
+      (dict(transpose_kernel=False, use_bias=True, dtype='bfloat16'),
+       dict(transpose_kernel=True, use_bias=False, dtype='float32')),
+      kind=KINDS)
   def test_initial_values(self, kind, dtype, **options):
     theirs, ours = (
         Layer(module[kind], 'ConvTranspose', IMAGES, 3, (3, 2), param_dtype=
@@ -103,16 +105,6 @@ class DropInTest(parameterized.TestCase):
     chex.assert_trees_all_equal(theirs.state, ours.state)
     self.assertEqual(jax.tree.structure(theirs.state),
                      jax.tree.structure(ours.state))
-
-  @parameterized.parameters(*KINDS)
-  def test_default_arguments(self, kind):
-    theirs, ours = (
-        Layer(module[kind], 'ConvTranspose', IMAGES, 3, (3, 2))
-        for module in (FLAX, OURS))
-    chex.assert_trees_all_equal(theirs.state, ours.state)
-    parameters = dict(kernel=integers(1, (3, 2, 4, 3)), bias=integers(2, (3,)))
-    np.testing.assert_array_equal(
-        ours(parameters, IMAGES), theirs(parameters, IMAGES), strict=True)
 
   def test_arguments_of_nnx(self):
     theirs, ours = (
@@ -136,34 +128,6 @@ class DropInTest(parameterized.TestCase):
         [('feature_group_count', 1), ('output_padding', 0), ('method', 'auto'),
          ('equal_phases', False), ('use_consistent_padding', False)])
 
-  def test_is_one_of_flax(self):
-    self.assertTrue(issubclass(tconv_nnx.ConvTranspose, nnx.ConvTranspose))
-    self.assertTrue(issubclass(tconv_linen.ConvTranspose, nn.ConvTranspose))
-
-  def test_state_of_nnx_loads_both_ways(self):
-    make = functools.partial(
-        Layer, images=IMAGES, features=3, kernel_size=(3, 2), strides=2)
-    for source, target in ((nnx, tconv_nnx), (tconv_nnx, nnx)):
-      old = make(source, 'ConvTranspose', seed=1).layer
-      new = make(target, 'ConvTranspose', seed=2).layer
-      nnx.update(new, nnx.state(old))
-      # Real numbers: the order of up to 24 sums differs.
-      np.testing.assert_allclose(new(IMAGES), old(IMAGES), atol=1e-5)
-
-  def test_names_within_a_model_of_linen(self):
-
-    class Model(nn.Module):
-      flax_module: object
-
-      @nn.compact
-      def __call__(self, x):
-        x = self.flax_module.ConvTranspose(3, 2)(x)
-        return self.flax_module.ConvTranspose(3, 1, name='last')(x)
-
-    theirs, ours = (Model(m).init(jax.random.key(0), IMAGES[0])
-                    for m in (nn, tconv_linen))
-    chex.assert_trees_all_equal(theirs, ours)
-
   def test_metadata(self):
     options = dict(kernel_metadata={'tag': 1}, bias_metadata={'tag': 2})
     for name in ('ConvTranspose', *UPSAMPLERS):
@@ -172,7 +136,8 @@ class DropInTest(parameterized.TestCase):
                     **WHOLE).layer
       self.assertEqual((layer.kernel.tag, layer.bias.tag), (1, 2))
 
-  @parameterized.product(kind=KINDS, name=('ConvTranspose', *UPSAMPLERS))
+  @parameterized.parameters(('nnx', 'ConvTranspose'), ('nnx', 'SubPixelConv'),
+                            ('linen', 'ConvTranspose'), ('linen', 'ResizeConv'))
   def test_promote_dtype(self, kind, name):
     calls = []
 
@@ -198,16 +163,18 @@ class DropInTest(parameterized.TestCase):
     theirs, ours = (
         Layer(module[kind], 'ConvTranspose', IMAGES, 3, (3, 2), strides=(2, 3),
               **options, **WHOLE) for module in (FLAX, OURS))
-    weights = integers(4, theirs(theirs.parameters, IMAGES).shape)
+    weights = integers(
+        4, jax.eval_shape(theirs.__call__, theirs.parameters, IMAGES).shape)
 
     def gradients(layer):
-      return jax.grad(lambda p, x: (layer(p, x) * weights).sum(), (0, 1))(
-          theirs.parameters, IMAGES)
+      return jax.grad(lambda p, x: (layer(p, x) * weights).sum(), (0, 1))
 
-    chex.assert_trees_all_equal(gradients(ours), gradients(theirs))
+    chex.assert_trees_all_equal(*jax.jit(lambda *a: [
+        gradients(layer)(*a) for layer in (ours, theirs)])(
+            theirs.parameters, IMAGES))
 
-  @parameterized.product(kind=KINDS, batch=[(0,), (2, 0)],
-                         padding=['SAME', 'CIRCULAR'])
+  @parameterized.parameters(('nnx', (0,), 'SAME'),
+                            ('linen', (2, 0), 'CIRCULAR'))
   def test_no_images(self, kind, batch, padding):
     layer = Layer(OURS[kind], 'ConvTranspose', IMAGES, 3, (3, 3),
                   strides=(2, 2), padding=padding, **WHOLE)
@@ -222,11 +189,11 @@ class TransformationsTest(parameterized.TestCase):
     layer = Layer(OURS[kind], 'ConvTranspose', IMAGES, 4, (3, 3),
                   strides=(2, 2), equal_phases=True, feature_group_count=2)
     images = integers(1, (4, 5, 4, 4))
-    expected = layer(layer.parameters, images)
-    # Compiled as one, sums may be taken in another order.
+    expected = jax.jit(layer.__call__)(layer.parameters, images)
+    # Sums may be taken in another order.
     close = functools.partial(np.testing.assert_allclose, atol=1e-5)
-    close(jax.jit(layer.__call__)(layer.parameters, images), expected)
-    close(jax.vmap(layer, (None, 0))(layer.parameters, images), expected)
+    close(jax.jit(jax.vmap(layer, (None, 0)))(layer.parameters, images),
+          expected)
     explicit = jax.sharding.AxisType.Explicit
     with jax.set_mesh(jax.make_mesh((4,), ('data',), (explicit,))):
       sharded = jax.sharding.reshard(images, jax.P('data'))
@@ -241,7 +208,7 @@ class TransformationsTest(parameterized.TestCase):
     explicit = jax.sharding.AxisType.Explicit
     with jax.set_mesh(jax.make_mesh((4,), ('data',), (explicit,))):
       sharded = jax.sharding.reshard(images, jax.P('data'))
-      result = layer(layer.parameters, sharded)
+      result = jax.jit(layer.__call__)(layer.parameters, sharded)
       self.assertEqual(jax.typeof(result).sharding.spec[0], 'data')
 
   def test_nnx_jit_and_grad(self):
@@ -255,37 +222,42 @@ class TransformationsTest(parameterized.TestCase):
 
 # Arguments of a legal layer that differ, and what the error must say.
 ERRORS = (
-    (dict(mask=np.ones((3, 3, 4, 3)), equal_phases=True),
+    (dict(mask=np.ones((3, 3, 4, 4)), equal_phases=True),
      'equal_phases .*mask'),
     (dict(mask=np.ones((3, 3, 1, 1))),
-     r'mask must .*\(3, 3, 4, 3\); got .*1\)'),
+     r'mask must .*\(3, 3, 4, 4\); got .*1\)'),
     (dict(strides=4, equal_phases=True), 'kernel must have taps on every'),
     (dict(strides=2, kernel_dilation=2, equal_phases=True),
      'kernel must have taps on every'),
     (dict(padding='CAUSAL'), "padding must be one of .*got 'CAUSAL'"),
-    (dict(padding='same'), "padding must be in capitals, 'SAME'; got 'same'"),
     (dict(padding=(1, 2, 3)), r'padding must be .*got \(1, 2, 3\)'),
     (dict(padding=-9), 'padding .*empty'),
     (dict(strides=(1, 2, 3)), 'strides must be'),
     (dict(strides=0), 'strides must be .*got 0'),
     (dict(kernel_dilation=0), 'kernel_dilation must be .*got 0'),
     (dict(kernel_size=(3, 0)), 'kernel_size must be'),
-    (dict(output_padding=1), "output_padding .*'SAME'.* pass output_size"),
     (dict(method='fft'), "method must be .*got 'fft'"),
-    (dict(dtype='int32'), 'inexact'),
 )
 
 
 class ErrorsTest(parameterized.TestCase):
 
-  @parameterized.product(kind=KINDS, case=ERRORS)
-  def test_conv_transpose(self, kind, case):
-    arguments, message = case
-    arguments = dict(kernel_size=(3, 3)) | arguments
-    with self.assertRaisesRegex(ValueError, message):
-      layer = Layer(OURS[kind], 'ConvTranspose', IMAGES, 3, **arguments,
-                    **WHOLE)
+  def check(self, name, kind, arguments, message):
+    with self.subTest(message), self.assertRaisesRegex(ValueError, message):
+      layer = Layer(OURS[kind], name, IMAGES, 4, **arguments, **WHOLE)
       layer(layer.parameters, IMAGES)
+
+  @parameterized.parameters(*KINDS)
+  def test_arguments(self, kind):
+    for arguments, message in ERRORS:
+      self.check('ConvTranspose', kind, dict(kernel_size=(3, 3)) | arguments,
+                 message)
+    for name, (arguments, message) in itertools.product(UPSAMPLERS, (
+        (dict(scale=0), 'scale must be'), (dict(scale=(2, 2, 2)), 'scale must'),
+        (dict(padding='HALF'), 'padding must be'),
+        (dict(feature_group_count=3), 'feature_group_count must be'))):
+      self.check(name, kind, dict(kernel_size=(3, 3), scale=2) | arguments,
+                 message)
 
   @parameterized.product(kind=KINDS, name=('ConvTranspose', *UPSAMPLERS))
   def test_inputs(self, kind, name):
@@ -295,19 +267,6 @@ class ErrorsTest(parameterized.TestCase):
       layer(layer.parameters, IMAGES[0, 0])
     with self.assertRaisesRegex(ValueError, r'empty'):
       layer(layer.parameters, np.zeros((2, 1, 0, 4, 4)))
-
-  @parameterized.product(kind=KINDS, case=(
-      (dict(scale=0), 'scale must be'), (dict(scale=(2, 2, 2)), 'scale must'),
-      (dict(padding='HALF'), 'padding must be'),
-      (dict(feature_group_count=3), 'feature_group_count must be')))
-  def test_upsamplers(self, kind, case):
-    arguments, message = case
-    arguments = dict(scale=2) | arguments
-    for name in UPSAMPLERS:
-      with self.assertRaisesRegex(ValueError, message):
-        layer = Layer(
-            OURS[kind], name, IMAGES, 4, (3, 3), **arguments, **WHOLE)
-        layer(layer.parameters, IMAGES)
 
 
 if __name__ == '__main__':

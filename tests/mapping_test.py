@@ -93,7 +93,7 @@ def read(params, arrays):
 class MappingTest(parameterized.TestCase):
 
   @parameterized.named_parameters(
-      (f'{role}_{seed}', role, seed) for role in FIXED for seed in range(2))
+      (f'{role}_{seed}', role, seed) for role in FIXED for seed in range(1))
   def test_values(self, role, seed):
     rng = np.random.default_rng(seed)
     cases, roles = [], collections.Counter()
@@ -126,11 +126,6 @@ class MappingTest(parameterized.TestCase):
     arrays = [jnp.ones((1, 1, 4), dtype), jnp.ones((1, 1, 3), dtype)]
     with self.assertRaisesRegex(mapping.NotMappable, reason):
       read(params, arrays)
-
-  def test_reason_of_many_axes(self):
-    params = dict(window_strides=(1,) * 4, padding=((0, 0),) * 4)
-    with self.assertRaisesRegex(mapping.NotMappable, 'three'):
-      read(params, [jnp.ones((1,) * 6)] * 2)
 
 
 if __name__ == '__main__':

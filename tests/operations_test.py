@@ -5,7 +5,6 @@ import functools
 from absl.testing import absltest
 from absl.testing import parameterized
 import chex
-from flax import linen as nn
 import jax
 from jax import lax
 import jax.numpy as jnp
@@ -25,8 +24,7 @@ GROUPED = dict(strides=2, padding='SAME', feature_group_count=2)
 class LayoutTest(parameterized.TestCase):
 
   @parameterized.parameters(
-      ('NCHW', 'OIHW', 'NCHW'), ('HWNC', 'HWOI', 'CNWH'),
-      ('NHWC', 'IOHW', 'NCHW'), ('NHWC', 'HWIO', 'NHWC'))
+      ('NCHW', 'OIHW', 'NCHW'), ('HWNC', 'HWOI', 'CNWH'))
   def test_all_operations_in_any_layout(self, *layouts):
     order = lambda layout, plain: tuple(plain.index(c) for c in layout)
     fine, kernel, coarse = (order(layouts[0], 'NHWC'),
@@ -58,20 +56,23 @@ class LayoutTest(parameterized.TestCase):
 
 class ValuesTest(parameterized.TestCase):
 
-  @parameterized.product(
-      padding=['SAME', 'VALID'], kernel=[1, 2, 3, 4, 5], stride=[1, 2, 3],
-      dilation=[1, 2])
-  def test_strings_equal_lax(self, padding, kernel, stride, dilation):
-    y, w = integers(0, (2, 5, 4)), integers(1, (kernel, 3, 4))
-    expected = lax.conv_transpose(
-        y, w, (stride,), padding, rhs_dilation=(dilation,),
-        dimension_numbers=('NWC', 'WIO', 'NWC'), transpose_kernel=True)
-    np.testing.assert_array_equal(
-        tconv.conv_transpose(y, w, stride, padding, kernel_dilation=dilation),
-        expected, strict=True)
+  @parameterized.product(padding=['SAME', 'VALID'], stride=[1, 2, 3])
+  def test_strings_equal_lax(self, padding, stride):
+    y = integers(0, (2, 5, 4))
+    cases = [(integers(1, (kernel, 3, 4)), dilation)
+             for kernel in (1, 2, 3, 4, 5) for dilation in (1, 2)]
+    ours, theirs = jax.jit(lambda y: (
+        [tconv.conv_transpose(y, w, stride, padding, kernel_dilation=d)
+         for w, d in cases],
+        [lax.conv_transpose(
+            y, w, (stride,), padding, rhs_dilation=(d,),
+            dimension_numbers=('NWC', 'WIO', 'NWC'), transpose_kernel=True)
+         for w, d in cases]))(y)
+    chex.assert_trees_all_equal(ours, theirs)
 
-  @parameterized.product(size=[1, 5, 8], kernel=[1, 2, 3, 4], stride=[1, 2, 3],
-                         dilation=[1, 2])
+  @parameterized.parameters(
+      (1, 4, 2, 1), (1, 3, 3, 2), (5, 1, 3, 1), (5, 2, 2, 2), (5, 3, 1, 2),
+      (5, 4, 3, 1), (8, 2, 3, 1), (8, 3, 2, 1), (8, 4, 1, 2), (8, 1, 1, 1))
   def test_circular_wraps_around(self, size, kernel, stride, dilation):
     x, w = integers(0, (2, size, 2)), integers(1, (kernel, 2, 3))
     options = dict(strides=stride, padding='CIRCULAR',
@@ -80,29 +81,23 @@ class ValuesTest(parameterized.TestCase):
     padded = np.pad(x, ((0, 0), wrap, (0, 0)), mode='wrap')
     geometry = geometry_lib.conv_geometry(
         padded.shape[1:-1], (kernel,), (stride,), 'VALID', (dilation,))
-    y = tconv.conv(x, w, **options)
-    np.testing.assert_array_equal(y, references.conv(padded, w, geometry))
-    c = tconv.conv_matrix(w, size, **options)
-    np.testing.assert_array_equal(y.reshape(2, -1), x.reshape(2, -1) @ c.T)
-    np.testing.assert_array_equal(
-        tconv.conv_matrix(w, size, sparse=True, **options).todense(), c)
-    back = tconv.conv_transpose(y, w, output_size=size, **options)
-    np.testing.assert_array_equal(
-        back.reshape(2, -1), y.reshape(2, -1) @ c)
-    np.testing.assert_array_equal(
-        tconv.conv_kernel_grad(x, y, kernel, **options),
-        references.conv_kernel_grad(padded, np.asarray(y), geometry))
-    self.assertEqual(tconv.conv_transpose(y, w, **options).shape[1],
-                     y.shape[1] * stride)
+    y = references.conv(padded, w, geometry)
 
-  @parameterized.product(kernel=[1, 2, 3, 4], stride=[1, 2], dilation=[1, 2])
-  def test_circular_is_that_of_flax(self, kernel, stride, dilation):
-    x, w = integers(0, (2, 7, 2)), integers(1, (kernel, 2, 3))
-    layer = nn.Conv(3, kernel, stride, 'CIRCULAR', kernel_dilation=dilation,
-                    use_bias=False)
-    np.testing.assert_array_equal(
-        tconv.conv(x, w, stride, 'CIRCULAR', kernel_dilation=dilation),
-        layer.apply({'params': {'kernel': w}}, x))
+    @jax.jit
+    def compute(x, w, y):
+      return (tconv.conv(x, w, **options),
+              tconv.conv_matrix(w, size, **options),
+              tconv.conv_matrix(w, size, sparse=True, **options).todense(),
+              tconv.conv_transpose(y, w, output_size=size, **options),
+              tconv.conv_kernel_grad(x, y, kernel, **options))
+
+    c = np.asarray(tconv.conv_matrix(w, size, **options))
+    chex.assert_trees_all_equal(compute(x, w, y), (
+        y, c, c, (y.reshape(2, -1) @ c).reshape(x.shape),
+        references.conv_kernel_grad(padded, y, geometry)))
+    np.testing.assert_array_equal(y.reshape(2, -1), x.reshape(2, -1) @ c.T)
+    self.assertEqual(jax.eval_shape(functools.partial(
+        tconv.conv_transpose, **options), y, w).shape[1], y.shape[1] * stride)
 
   @parameterized.parameters('SAME', 'VALID', 'CIRCULAR')
   def test_no_images(self, padding):
@@ -114,15 +109,6 @@ class ValuesTest(parameterized.TestCase):
     np.testing.assert_array_equal(
         jax.grad(lambda w: up(y, w).sum())(w), np.zeros_like(w))
 
-  @parameterized.parameters(
-      dict(padding='SAME'), dict(padding=1, output_padding=1),
-      dict(padding=((0, 2),)), dict(padding='VALID', output_size=12))
-  def test_sizes(self, **options):
-    y, w = integers(0, (1, 5, 2)), integers(1, (3, 2, 2))
-    size = {'SAME': 10, 1: 10, 'VALID': 12, ((0, 2),): 9}[options['padding']]
-    self.assertEqual(
-        tconv.conv_transpose(y, w, 2, **options).shape, (1, size, 2))
-
   def test_no_spatial_axes_is_a_matmul(self):
     y, w = integers(0, (2, 3)), integers(1, (4, 3))
     np.testing.assert_array_equal(tconv.conv_transpose(y, w), y @ w.T)
@@ -130,20 +116,9 @@ class ValuesTest(parameterized.TestCase):
 
 class MatrixTest(parameterized.TestCase):
 
-  def test_the_seed_example(self):
-    kernel = integers(0, (3, 3))
-    c = tconv.conv_matrix(kernel[:, :, None, None], (4, 4), 1, 'VALID')
-    self.assertEqual(c.shape, (4, 16))
-    expected = np.zeros((4, 16))
-    for row, (i, j) in enumerate(np.ndindex(2, 2)):
-      image = np.zeros((4, 4))
-      image[i:i + 3, j:j + 3] = kernel
-      expected[row] = image.reshape(-1)
-    np.testing.assert_array_equal(c, expected)
-
-  @parameterized.product(
-      groups=[1, 2], padding=['SAME', 'VALID', ((1, -1), (0, 3))],
-      sparse=[False, True])
+  @parameterized.parameters(
+      (1, 'VALID', False), (1, ((1, -1), (0, 3)), True), (2, 'SAME', True),
+      (2, ((1, -1), (0, 3)), False))
   def test_matrix_is_the_convolution(self, groups, padding, sparse):
     x, w = integers(0, (1, 5, 4, 2 * groups)), integers(1, (3, 2, 2, 6))
     options = dict(strides=(1, 2), padding=padding, kernel_dilation=(2, 1),
@@ -155,8 +130,7 @@ class MatrixTest(parameterized.TestCase):
         c.T @ y.reshape(-1),
         tconv.conv_transpose(y, w, output_size=(5, 4), **options).reshape(-1))
 
-
-  @parameterized.product(padding=['SAME', 'CIRCULAR'], sparse=[False, True])
+  @parameterized.parameters(('SAME', True), ('CIRCULAR', False))
   def test_matrix_under_jit(self, padding, sparse):
     make = functools.partial(tconv.conv_matrix, input_size=(4, 4), strides=2,
                              padding=padding)
@@ -166,26 +140,32 @@ class MatrixTest(parameterized.TestCase):
 
 class PrecisionTest(parameterized.TestCase):
 
-  @parameterized.product(dtype=[jnp.bfloat16, jnp.float16],
-                         method=dispatch.METHODS)
-  def test_half_types_are_the_float32_result_rounded(self, dtype, method):
+  @parameterized.parameters(jnp.bfloat16, jnp.float16)
+  def test_half_types_are_the_float32_result_rounded(self, dtype):
     draw = np.random.default_rng(0)
     wide = lambda *shape: jnp.asarray(
         draw.normal(size=shape), dtype).astype(jnp.float32)
-    y, w = wide(2, 6, 5, 64), wide(4, 4, 16, 64)
-    up = functools.partial(tconv.conv_transpose, strides=2, method=method)
-    down = functools.partial(tconv.conv, strides=2, method=method)
-    taps = functools.partial(
-        tconv.conv_kernel_grad, kernel_size=4, strides=2, method=method)
-    x = up(y, w).astype(dtype).astype(jnp.float32)
-    for operation, arrays in ((up, (y, w)), (down, (x, w)), (taps, (x, y))):
-      exact = operation(*arrays).astype(dtype)
-      half = operation(*(a.astype(dtype) for a in arrays))
-      self.assertEqual(half.dtype, dtype)
-      # One unit in the last place, at the size of each value.
-      step = float(jnp.finfo(dtype).eps) * np.abs(exact.astype(np.float32))
-      difference = np.abs(half.astype(np.float32) - exact.astype(np.float32))
-      np.testing.assert_array_less(difference, 1.001 * step + 1e-30)
+    x, y, w = wide(2, 12, 10, 16), wide(2, 6, 5, 64), wide(4, 4, 16, 64)
+
+    @jax.jit
+    def compute(x, y, w):
+      return {method: (
+          tconv.conv_transpose(y, w, 2, method=method),
+          tconv.conv(x, w, 2, method=method),
+          tconv.conv_kernel_grad(x, y, 4, 2, method=method))
+              for method in dispatch.METHODS}
+
+    exact = compute(x, y, w)
+    half = compute(*(a.astype(dtype) for a in (x, y, w)))
+    for method, results in half.items():
+      for result, expected in zip(results, exact[method]):
+        self.assertEqual(result.dtype, dtype)
+        expected = np.asarray(expected).astype(dtype).astype('f')
+        # One unit in the last place, at the size of each value.
+        step = float(jnp.finfo(dtype).eps) * np.abs(expected)
+        np.testing.assert_array_less(
+            np.abs(np.asarray(result, 'f') - expected), 1.001 * step + 1e-30,
+            method)
 
   def test_preferred_element_type(self):
     x = tconv.conv_transpose(Y.astype(jnp.bfloat16), W.astype(jnp.bfloat16),
@@ -226,46 +206,31 @@ class PrecisionTest(parameterized.TestCase):
     with jax.disable_jit(), jax.numpy_dtype_promotion('strict'):
       np.testing.assert_array_equal(jax.grad(loss, 1)(y, w), expected)
 
-  def test_result_is_not_weakly_typed(self):
-    y = jnp.broadcast_to(1., (1, 4, 4))
-    self.assertTrue(y.weak_type)
-    self.assertFalse(tconv.conv_transpose(y, jnp.ones((3, 2, 4))).weak_type)
-
-
 # Arguments that differ from a legal call, and what the error must say.
 KERNEL, IMAGE = np.ones((3, 3, 2, 4), 'f'), np.ones((1, 4, 4, 4), 'f')
 ERRORS = (
     (dict(strides=0), 'strides must be one int >= 1.*2 of them; got 0'),
     (dict(strides=(1, 2, 3)), r'strides .*got \(1, 2, 3\)'),
     (dict(strides=1.5), 'strides .*got 1.5'),
+    (dict(kernel=KERNEL[0]), 'kernel must have as many axes as inputs, 4'),
+    (dict(inputs=IMAGE[0, 0, 0]), 'inputs must have 2 to 5 axes'),
+    (dict(inputs=np.ones((1,) * 6, 'f')), 'inputs must have 2 to 5 axes'),
     (dict(kernel_dilation=(0, 1)), r'kernel_dilation .*>= 1.*got \(0, 1\)'),
     (dict(padding='HALF'), "padding must be one of SAME, VALID.*got 'HALF'"),
     (dict(padding=(1, 2, 3)), r'padding .*sequence of 2.*got \(1, 2, 3\)'),
-    (dict(padding=((1, 2, 3), (1, 2))), r'padding .*got \(\(1, 2, 3\)'),
-    (dict(padding=1.5), 'padding .*got 1.5'),
     (dict(padding=9), r'padding 9 leaves an empty result: .*\(-12, -12\)'),
     (dict(output_padding=1, padding=0), 'output_padding .*smaller .*got 1'),
     (dict(output_padding=-1), 'output_padding .*>= 0.*got -1'),
-    (dict(output_padding=1, padding='SAME', strides=2),
-     "output_padding needs padding in numbers.*'SAME'.* pass output_size"),
     (dict(output_padding=1, output_size=9, strides=2, padding=0),
      'output_padding .*without output_size'),
-    (dict(output_size=5), r'output_size must lie within \(\(4, 4\), .*got 5'),
     (dict(output_size=2, strides=2, padding=((5, 4), (5, 4))),
      r'output_size must lie within \(\(1, 1\), \(1, 1\)\)'),
-    (dict(output_size=3, padding=9), 'padding 9 leaves an empty result'),
-    (dict(output_padding=1, padding='CIRCULAR', strides=2),
-     "output_padding needs .* with padding 'CIRCULAR'"),
     (dict(output_size=(8,)), r'output_size .*sequence of 2.*got \(8,\)'),
     (dict(output_size=3, strides=2, padding='CIRCULAR'),
      r'output_size must lie within \(\(7, 8\)'),
     (dict(feature_group_count=0), 'feature_group_count .*>= 1; got 0'),
     (dict(feature_group_count=3),
      'kernel .*divisible by feature_group_count 3; got 4'),
-    (dict(inputs=IMAGE[..., :3]), 'inputs must have 4 channels, O of .*got 3'),
-    (dict(inputs=IMAGE.astype(int)), 'inputs .*floating or complex.*int'),
-    (dict(kernel=KERNEL.astype('float16')),
-     'kernel .*dtype of inputs, float32; got float16'),
     (dict(method='fft'), "method must be one of matrix, .*auto; got 'fft'"),
     (dict(precision='best'), "precision must be .*got 'best'"),
     (dict(preferred_element_type='float16'),
@@ -278,10 +243,7 @@ ERRORS = (
      'dimension_numbers must'),
     (dict(kernel=KERNEL[:0]), r'kernel must have at least one tap .*\(0, 3'),
     (dict(inputs=None), 'inputs must be an array; got None'),
-    (dict(precision=('highest',) * 3), 'precision must be'),
-    (dict(precision=()), 'precision must be'),
     (dict(precision={}), 'precision must be'),
-    (dict(preferred_element_type='float64'), 'preferred_element_type .*x64'),
     (dict(preferred_element_type='complex64'), 'preferred_element_type .*real'),
     (dict(preferred_element_type='foo'), 'preferred_element_type .*got foo'),
     (dict(dimension_numbers=('NCW', 'WIO', 'NCW')),
@@ -289,57 +251,35 @@ ERRORS = (
 )
 
 
-class ErrorsTest(parameterized.TestCase):
+class ErrorsTest(absltest.TestCase):
 
-  @parameterized.parameters(*ERRORS)
-  def test_conv_transpose(self, arguments, message):
-    call = dict(inputs=IMAGE, kernel=KERNEL) | arguments
-    with self.assertRaisesRegex(ValueError, f'(?s){message}'):
-      tconv.conv_transpose(**call)
+  def test_conv_transpose(self):
+    for arguments, message in ERRORS:
+      call = dict(inputs=IMAGE, kernel=KERNEL) | arguments
+      with self.subTest(message), self.assertRaisesRegex(
+          ValueError, f'(?s){message}'):
+        tconv.conv_transpose(**call)
 
-  @parameterized.parameters(
-      (dict(kernel=KERNEL[0]), 'kernel must have as many axes as inputs, 4'),
-      (dict(inputs=IMAGE[0]), r'inputs must have a batch .*inputs\[None\]'),
-      (dict(inputs=IMAGE[0, 0, 0]), 'inputs must have 2 to 5 axes'),
-      (dict(inputs=np.ones((1,) * 6, 'f')), 'inputs must have 2 to 5 axes'))
-  def test_ranks(self, arguments, message):
-    call = dict(inputs=IMAGE, kernel=KERNEL) | arguments
-    with self.assertRaisesRegex(ValueError, message):
-      tconv.conv_transpose(**call)
-
-  def test_conv(self):
-    with self.assertRaisesRegex(
-        ValueError, r"inputs must have 2 channels, C of the kernel .*; got 4"):
-      tconv.conv(IMAGE, KERNEL)
-    with self.assertRaisesRegex(
-        ValueError, r'padding 0 leaves an empty result: .*\(2, 2\).*\(3, 3\)'):
-      tconv.conv(IMAGE[:, :2, :2, :2], KERNEL, 1, 0)
-
-  def test_conv_kernel_grad(self):
-    with self.assertRaisesRegex(
-        ValueError, r'cotangents .*\(1, 2, 2\).*got \(1, 4, 4\)'):
-      tconv.conv_kernel_grad(IMAGE, IMAGE, 3, 2)
-    with self.assertRaisesRegex(
-        ValueError, r'cotangents .*\(1, 4, 4\).*got \(2, 4, 4\)'):
-      tconv.conv_kernel_grad(IMAGE, np.ones((2, 4, 4, 4), 'f'), 3)
-    with self.assertRaisesRegex(
-        ValueError, 'cotangents .*feature_group_count 2; got 3'):
-      tconv.conv_kernel_grad(IMAGE, IMAGE[..., :3], 3, feature_group_count=2)
-    with self.assertRaisesRegex(ValueError, 'kernel_size .*got 0'):
-      tconv.conv_kernel_grad(IMAGE, IMAGE, 0)
-    with self.assertRaisesRegex(ValueError, 'inputs .*divisible.*3; got 4'):
-      tconv.conv_kernel_grad(IMAGE, IMAGE, 3, feature_group_count=3)
-
-  def test_conv_matrix(self):
-    with self.assertRaisesRegex(ValueError, r'input_size .*got \(4, 4, 4\)'):
-      tconv.conv_matrix(KERNEL, (4, 4, 4))
-    with self.assertRaisesRegex(ValueError, 'kernel must have 2 to 5'):
-      tconv.conv_matrix(KERNEL[0, 0, 0], 4)
+  def test_other_operations(self):
+    for function, arguments, message in (
+        (tconv.conv, (IMAGE, KERNEL), 'inputs must have 2 channels, C of the'),
+        (tconv.conv, (IMAGE[:, :2, :2, :2], KERNEL, 1, 0),
+         r'padding 0 leaves an empty result: .*\(2, 2\).*\(3, 3\)'),
+        (tconv.conv_kernel_grad, (IMAGE, np.ones((2, 4, 4, 4), 'f'), 3),
+         r'cotangents .*\(1, 4, 4\).*got \(2, 4, 4\)'),
+        (functools.partial(tconv.conv_kernel_grad, feature_group_count=2),
+         (IMAGE, IMAGE[..., :3], 3), 'cotangents .*_group_count 2; got 3'),
+        (tconv.conv_kernel_grad, (IMAGE, IMAGE, 0), 'kernel_size .*got 0'),
+        (functools.partial(tconv.conv_kernel_grad, feature_group_count=3),
+         (IMAGE, IMAGE, 3), 'inputs .*divisible.*3; got 4'),
+        (tconv.conv_matrix, (KERNEL, (4, 4, 4)), r'input_size .*\(4, 4, 4\)'),
+        (tconv.conv_matrix, (KERNEL[0, 0, 0], 4), 'kernel must have 2 to 5')):
+      with self.subTest(message), self.assertRaisesRegex(ValueError, message):
+        function(*arguments)
 
 
-class JitTest(chex.TestCase):
+class JitTest(absltest.TestCase):
 
-  @chex.variants(with_jit=True, without_jit=True)
   def test_all_operations(self):
     operations = lambda x, w, y: (
         tconv.conv(x, w, **GROUPED),
@@ -348,7 +288,7 @@ class JitTest(chex.TestCase):
     geometry = geometry_lib.conv_geometry(
         (6, 7), (3, 2), (2, 2), 'SAME', (1, 1), 2)
     chex.assert_trees_all_equal(
-        self.variant(operations)(X, W, Y),
+        jax.jit(operations)(X, W, Y),
         (references.conv(X, W, geometry),
          references.conv_transpose(Y, W, geometry),
          references.conv_kernel_grad(X, Y, geometry)))

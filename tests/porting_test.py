@@ -73,9 +73,6 @@ class ExamplesTest(parameterized.TestCase):
         self.skipTest(f'{needs} is not installed')
       exec(block, names)
 
-  def test_there_are_three(self):
-    self.assertLen(EXAMPLES, 3)
-
   def test_the_stored_generator_is_that_of_the_guide(self):
     if not installed('torch'):
       self.skipTest('torch is not installed')
@@ -92,8 +89,9 @@ class ExamplesTest(parameterized.TestCase):
 
 class TablesTest(parameterized.TestCase):
 
-  def test_all_rows_are_found(self):
+  def test_all_are_found(self):
     self.assertLen(ROWS, 12)
+    self.assertLen(EXAMPLES, 3)
 
   @parameterized.parameters(*ROWS)
   def test_row(self, theirs, ours):
@@ -103,6 +101,8 @@ class TablesTest(parameterized.TestCase):
     compare = self.compare_layers if ours[0] == 'l' else self.compare_calls
     for s, k, p, a, d, g in itertools.product(
         (2, 3), (3, 4), (1,), (0, 1), (1, 2), (1, 2)):
+      if (s + k + a + d + g) % 2 == 0:
+        continue  # The other half has each pair of values.
       letters = dict(s=s, k=k, p=p, a=a, d=d, g=g)
       # Only the letters that the row speaks of.
       if all(value == first or re.search(rf'\b{name}\b', theirs)

@@ -1,4 +1,3 @@
-import inspect
 import itertools
 
 from absl.testing import absltest
@@ -8,13 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from tconv import spectrum
-
-
-def jitted(function):
-  """Compiled as a whole, which is quicker than operation by operation."""
-  options = set(inspect.signature(function).parameters) - {'x', 'y'}
-  return jax.jit(function, static_argnames=tuple(options))
-
+from tests.spectrum_test import jitted
+from tests.spectrum_test import noise
 
 excess_grid_energy = jitted(spectrum.excess_grid_energy)
 grid_amplitude = jitted(spectrum.grid_amplitude)
@@ -22,10 +16,6 @@ grid_energy = jitted(spectrum.grid_energy)
 grid_share = jitted(spectrum.grid_share)
 local_grid_energy = jitted(spectrum.local_grid_energy)
 phase_means = jitted(spectrum.phase_means)
-
-
-def noise(*shape, seed=0):
-  return np.random.default_rng(seed).normal(size=shape) + .5
 
 
 def cropped(image, period):
@@ -71,8 +61,7 @@ def local_energy_by_loops(image, period, exclude, patch):
 
 class PhaseMeansTest(parameterized.TestCase):
 
-  @parameterized.parameters(((13,), (3,)), ((9, 14), (2, 3)), ((8, 9), (1, 2)),
-                            ((8, 9, 12), (2, 2, 3)))
+  @parameterized.parameters(((13,), (3,)), ((8, 9, 12), (1, 2, 3)))
   def test_equal_their_definition(self, size, period):
     # Small integers times the number of pixels of a phase: exact sums.
     x = np.random.default_rng(0).integers(-9, 9, (2, *size, 3)).astype('f')
@@ -90,9 +79,8 @@ class PhaseMeansTest(parameterized.TestCase):
 class GridEnergyTest(parameterized.TestCase):
 
   @parameterized.parameters(
-      ((19,), (3,), (1,)), ((21,), (4,), (2,)), ((16, 21), (2, 2), (1, 1)),
-      ((13, 18), (3, 4), (1, 2)), ((25, 24), (6, 4), (3, 2)),
-      ((9, 12), (1, 3), (1, 1)), ((16, 17), (4, 4), (1, 2)),
+      ((21,), (4,), (2,)), ((16, 21), (2, 2), (1, 1)),
+      ((25, 24), (6, 4), (3, 2)), ((9, 12), (1, 3), (1, 1)),
       ((8, 9, 13), (2, 2, 3), (1, 2, 1)))
   def test_is_the_power_of_the_grid_bins(self, size, period, exclude):
     with jax.enable_x64(True):
@@ -105,8 +93,7 @@ class GridEnergyTest(parameterized.TestCase):
           grid_amplitude(x, period, exclude=exclude),
           np.sqrt(expected), rtol=1e-11)
 
-  @parameterized.parameters(((2, 2), (1, 1)), ((3, 4), (1, 2)),
-                            ((4, 4), (2, 2)), ((1, 2), (1, 1)))
+  @parameterized.parameters(((3, 4), (1, 2)), ((1, 2), (1, 1)))
   def test_parts_are_those_of_the_bins_and_add_up(self, period, exclude):
     with jax.enable_x64(True):
       x = noise(1, 17, 19, 1)
@@ -122,27 +109,10 @@ class GridEnergyTest(parameterized.TestCase):
           sum(parts.values()),
           grid_energy(x, period, exclude=exclude), rtol=1e-11)
 
-  def test_parts_by_eye(self):
-    i, j = np.indices((8, 8))[:, None, ..., None]
-    image = lambda phase: (phase % 2 * 2 - 1).astype('f')
-    for name, phase in (('rows', i), ('columns', j), ('diagonals', i + j)):
-      parts = grid_energy(image(phase), 2, parts=True)
-      for other in ('rows', 'columns', 'diagonals'):
-        self.assertEqual(parts[other], float(other == name))
-
   def test_parts_are_those_of_two_axes(self):
     for shape in ((1, 16, 1), (1, 8, 8, 8, 1)):
       with self.assertRaisesRegex(ValueError, 'parts=True .*two spatial axes'):
         grid_energy(np.ones(shape, 'f'), 2, parts=True)
-
-  @parameterized.parameters(2, 3, 4)
-  def test_a_pixel_to_the_side_is_the_same_energy(self, period):
-    with jax.enable_x64(True):
-      x = noise(1, 24, 24, 1)
-      for axis in (1, 2):
-        np.testing.assert_allclose(
-            grid_energy(np.roll(x, 1, axis), period),
-            grid_energy(x, period), rtol=1e-11)
 
   @parameterized.parameters(grid_energy, local_grid_energy)
   def test_float32_sees_a_faint_pattern_on_a_bright_image(self, energy):
@@ -164,7 +134,7 @@ class GridEnergyTest(parameterized.TestCase):
 class LocalGridEnergyTest(parameterized.TestCase):
 
   @parameterized.parameters(
-      ((2, 2), (1, 1), (6, 8), (17, 18)), ((3, 3), (1, 1), (16, 16), (33, 31)),
+      ((3, 3), (1, 1), (16, 16), (33, 31)),
       ((4, 2), (2, 1), (9, 7), (19, 18)), ((1, 2), (1, 1), (5, 4), (12, 13)),
       ((4, 4), (1, 1), (1, 1), (16, 18)))
   def test_equals_its_definition(self, period, exclude, patch, size):
@@ -176,13 +146,7 @@ class LocalGridEnergyTest(parameterized.TestCase):
                    for c in range(2)] for n in range(2)]
       np.testing.assert_allclose(actual, expected, rtol=1e-11)
 
-  def test_default_patch_is_of_16_pixels(self):
-    x = noise(1, 32, 32, 1).astype('f')
-    np.testing.assert_array_equal(
-        local_grid_energy(x, 3),
-        local_grid_energy(x, 3, patch=15))
-
-  @parameterized.parameters(2, 3, 4)
+  @parameterized.parameters(2, 3)
   def test_sees_stripes_that_cancel_over_the_image(self, period):
     pattern = np.tile(noise(period, period), (96 // period, 96 // period))
     sign = np.kron([[1, -1], [-1, 1]], np.ones((48, 48)))
@@ -192,7 +156,7 @@ class LocalGridEnergyTest(parameterized.TestCase):
     self.assertGreater(
         float(local_grid_energy(x, period)[0, 0]), .5 * energy)
 
-  @parameterized.parameters(2, 3, 4, 5)
+  @parameterized.parameters(2, 5)
   def test_a_pattern_has_its_energy_and_a_constant_none(self, period):
     with jax.enable_x64(True):
       pattern = noise(1, period, period, 1)
@@ -225,7 +189,7 @@ class LocalGridEnergyTest(parameterized.TestCase):
 
 class WithReferenceTest(parameterized.TestCase):
 
-  @parameterized.parameters((2, 1), (3, 1), (4, 2), ((1, 2), 1))
+  @parameterized.parameters((3, 1), (4, 2))
   def test_share_is_the_psnr_that_removal_gains(self, period, exclude):
     with jax.enable_x64(True):
       periods, excluded = (np.broadcast_to(p, 2) for p in (period, exclude))
@@ -242,12 +206,6 @@ class WithReferenceTest(parameterized.TestCase):
       gain = 10 * np.log10((error**2).mean() / ((error - grid)**2).mean())
       self.assertGreater(gain, .1)
       np.testing.assert_allclose(-10 * np.log10(1 - share), gain, rtol=1e-10)
-
-  def test_share_is_between_0_and_1(self):
-    y = noise(1, 16, 16, 1).astype('f')
-    board = np.indices((16, 16)).sum(0)[None, ..., None].astype('f') % 2 - .5
-    self.assertEqual(grid_share(y, y, 2), 0)
-    self.assertEqual(grid_share(board, 0 * board, 2), 1)
 
   def test_excess_is_a_difference(self):
     with jax.enable_x64(True):

@@ -1,4 +1,3 @@
-import inspect
 import math
 
 from absl.testing import absltest
@@ -8,23 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from tconv import spectrum
-
-
-def jitted(function):
-  """Compiled as a whole, which is quicker than operation by operation."""
-  options = set(inspect.signature(function).parameters) - {'x', 'y'}
-  return jax.jit(function, static_argnames=tuple(options))
-
+from tests.spectrum_test import jitted
+from tests.spectrum_test import noise
 
 grid_level = jitted(spectrum.grid_level)
 high_frequency_bias = jitted(spectrum.high_frequency_bias)
 legacy_radial_profile = jitted(spectrum.legacy_radial_profile)
 log_spectral_distance = jitted(spectrum.log_spectral_distance)
 radial_spectrum = jitted(spectrum.radial_spectrum)
-
-
-def noise(*shape, seed=0):
-  return np.random.default_rng(seed).normal(size=shape) + .5
 
 
 def rings_by_loops(power):
@@ -51,7 +41,7 @@ def legacy_by_loops(image):
 class RadialSpectrumTest(parameterized.TestCase):
 
   @parameterized.parameters(
-      ((12, 12),), ((9, 14),), ((8, 16),), ((4, 40),), ((11,),), ((6, 7, 8),))
+      ((9, 14),), ((4, 40),), ((11,),), ((6, 7, 8),))
   def test_equals_its_definition(self, size):
     with jax.enable_x64(True):
       x = noise(3, *size, 2)
@@ -61,14 +51,6 @@ class RadialSpectrumTest(parameterized.TestCase):
           [rings_by_loops(power.mean(0)[..., c]) for c in range(2)], 1)
       np.testing.assert_allclose(
           radial_spectrum(x), expected, rtol=1e-11)
-
-  def test_white_noise_is_flat_whatever_the_size(self):
-    for shape in ((50, 24, 24, 1), (50, 16, 40, 1)):
-      x = 3 * np.random.default_rng(0).normal(size=shape)
-      rings = radial_spectrum(x.astype('f'))[1:, 0]
-      # The mean over 50 images of at least a bin: within 5 standard errors.
-      np.testing.assert_allclose(rings, 9, rtol=5 * (2 / 50)**.5)
-      self.assertAlmostEqual(float(rings.mean()), 9, delta=1)
 
   def test_waves_are_where_they_should_be(self):
     i, j = np.indices((16, 32))
@@ -117,7 +99,7 @@ class DistanceTest(parameterized.TestCase):
 
   def test_of_constants_only_the_constant_counts(self):
     # Beside it there are rounding errors, or nothing, as it happens.
-    for size in (20, 21, 64):
+    for size in (21, 64):
       x = np.full((1, size, size, 1), 1 / 3, 'f')
       for f in log_spectral_distance, high_frequency_bias:
         self.assertAlmostEqual(float(f(10 * x, x)[0]), 20, delta=3)
@@ -125,7 +107,7 @@ class DistanceTest(parameterized.TestCase):
 
 class LegacyProfileTest(parameterized.TestCase):
 
-  @parameterized.parameters(((16, 16),), ((15, 15),), ((12, 18),), ((9, 6),))
+  @parameterized.parameters(((15, 15),), ((12, 18),))
   def test_equals_the_published_code(self, size):
     with jax.enable_x64(True):
       x = noise(2, *size, 2)
@@ -138,7 +120,7 @@ class LegacyProfileTest(parameterized.TestCase):
     profile = legacy_radial_profile(np.zeros((1, 8, 8, 1), 'f'))
     np.testing.assert_allclose(profile, 20 * np.log(1e-8), rtol=1e-6)
 
-  @parameterized.parameters(((32, 32),), ((32, 48),))
+  @parameterized.parameters(((32, 48),))
   def test_is_blind_for_a_checkerboard(self, size):
     with jax.enable_x64(True):
       x = 128 + 10 * noise(1, *size, 1)

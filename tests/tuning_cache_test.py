@@ -1,7 +1,6 @@
 """Recordings: what they decide, when they count, how they are kept."""
 
 import dataclasses
-import functools
 import json
 import multiprocessing
 import os
@@ -70,41 +69,11 @@ class ChoiceTest(RecordingsTest):
     self.enter_context(mock.patch.object(
         dispatch, 'choose', return_value='overlap_add'))
 
-  @parameterized.parameters(*dispatch.FORMS)
-  def test_the_recorded_form_is_the_one_that_runs(self, form):
-    expected = upsample()(Y, W)
+  def test_the_recorded_form_is_the_one_that_runs(self):
     self.assertEqual(program(), program('overlap_add'))
-    tuning_cache.write(recording(form))
-    self.assertEqual(program(), program(form))
-    # Small integers: every form's sums are exact.
-    np.testing.assert_array_equal(upsample()(Y, W), expected)
-
-  def test_each_derivative_has_its_own(self):
-    def convolutions():
-      step = jax.grad(lambda y, w: (upsample()(y, w)**2).sum(), (0, 1))
-      return jax.jit(step).lower(Y, W).as_text().count('stablehlo.convolution')
-
-    counts = [convolutions()]  # All three are matmuls.
-    x = (2, 6, 8, 2)
-    for operation, shapes in (
-        ('conv', (x, W.shape)), ('conv_kernel_grad', (x, Y.shape))):
-      tuning_cache.write(recording('vjp', dataclasses.replace(
-          CONTRACTION, operation=operation, shapes=shapes)))
-      counts.append(convolutions())
-    self.assertEqual(counts[0], 0)
-    self.assertLess(counts[0], counts[1])
-    self.assertLess(counts[1], counts[2])
-
-  @parameterized.parameters(
-      dict(precision='highest'), dict(preferred_element_type='float64'))
-  def test_options_count(self, **options):
-    tuning_cache.write(recording())
-    with jax.enable_x64(True):
-      text, expected = (
-          jax.jit(functools.partial(
-              tconv.conv_transpose, strides=2, method=method, **options)
-          ).lower(Y, W).as_text() for method in ('auto', 'overlap_add'))
-    self.assertEqual(text, expected)
+    for form in dispatch.FORMS:
+      tuning_cache.write(recording(form))
+      self.assertEqual(program(), program(form))
 
   def test_a_symbolic_batch_has_no_recording(self):
     tuning_cache.write(recording())
@@ -113,19 +82,18 @@ class ChoiceTest(RecordingsTest):
     self.assertIn('dot_general', exported.mlir_module())
     np.testing.assert_array_equal(exported.call(Y, W), upsample()(Y, W))
 
-  @parameterized.parameters('cuda', 'tpu')
-  def test_other_platforms_follow_the_rule(self, platform):
-    expected = program(platform=platform)
+  def test_other_platforms_follow_the_rule(self):
+    expected = program(platform='cuda')
     tuning_cache.write(recording())
     self.assertNotEqual(program(), program('overlap_add'))
-    self.assertEqual(program(platform=platform), expected)
+    self.assertEqual(program(platform='cuda'), expected)
 
   def test_several_processes_follow_the_rule(self):
     tuning_cache.write(recording())
     with mock.patch.object(jax, 'process_count', return_value=2):
       self.assertEqual(program(), program('overlap_add'))
 
-  @parameterized.parameters('cpu', 'cuda', 'tpu')
+  @parameterized.parameters('cpu', 'cuda')
   def test_recordings_are_of_the_default_backend(self, platform):
     tuning_cache.write(recording())
     for backend, found in (('cpu', platform == 'cpu'),
@@ -166,32 +134,12 @@ class KeyTest(RecordingsTest):
       self.assertIsNone(tuning_cache.read(CONTRACTION))
       self.assertIn('NVIDIA-H200', str(recording().file))
 
-  def test_a_cpu_is_told_from_others(self):
-    with mock.patch.object(tuning_cache, 'processor', return_value='A/B (R) C'):
-      name = tuning_cache._device.__wrapped__()
-    self.assertRegex(name, r'^cpu-\w+-A-B-R-C-\d+-cores$')
-    with mock.patch.object(pathlib.Path, 'read_text', side_effect=OSError):
-      name = tuning_cache._device.__wrapped__()
-      self.assertRegex(name, r'^cpu-[-\w]+-cores$')
-
-  def test_cores_are_those_that_may_be_used(self):
-    with mock.patch('os.sched_getaffinity', lambda _: {3, 4, 7}, create=True):
-      self.assertEqual(tuning_cache.cores(), 3)
-
-  def test_an_accelerator_goes_by_its_name(self):
-    gpu = mock.Mock(device_kind='NVIDIA H200', platform='gpu')
-    with mock.patch.object(jax, 'local_devices', return_value=[gpu]):
-      self.assertEqual(tuning_cache._device.__wrapped__(), 'NVIDIA-H200')
-
   def test_the_folder_is_that_of_the_user(self):
     folder = pathlib.Path(self.cache)
     self.assertIn(folder / 'tconv', recording().file.parents)
-    for unset in ({}, {'XDG_CACHE_HOME': ''}):
-      with mock.patch.dict(os.environ, {'HOME': '/home/me', **unset}):
-        if not unset:
-          del os.environ['XDG_CACHE_HOME']
-        self.assertIn(pathlib.Path('/home/me/.cache/tconv'),
-                      recording().file.parents)
+    with mock.patch.dict(os.environ, HOME='/home/me', XDG_CACHE_HOME=''):
+      self.assertIn(pathlib.Path('/home/me/.cache/tconv'),
+                    recording().file.parents)
 
 
 class FileTest(RecordingsTest):
@@ -204,68 +152,34 @@ class FileTest(RecordingsTest):
     self.file = recording().file
     self.content = json.loads(self.file.read_text())
 
-  def test_it_can_be_read_by_people(self):
-    self.assertEqual(self.content['form'], 'polyphase')
-    self.assertEqual(self.content['milliseconds']['overlap_add'], 2)
-    for part in '(2, 3, 4, 5)', 'float32', 'strides=(2, 2)':
-      self.assertIn(part, self.file.read_text())
-    self.assertStartsWith(self.file.name, 'conv_transpose-')
-
-  def test_it_prints_as_one_line(self):
-    line = str(recording())
-    self.assertStartsWith(line, (
-        'conv_transpose [2, 3, 4, 5] [4, 4, 2, 5], strides [2, 2], '
-        'feature_group_count 1: polyphase (rule: overlap_add); '
-        'ms: polyphase 1.5, overlap_add 2; '))
-    self.assertEndsWith(line, str(self.file))
-
-  @parameterized.parameters(
-      b'', b'{', b'null', b'[]', b'"text"', b'{}', b'\xff\xfe\x00',
-      b'[' * 100_000, b'9' * 10_000)
-  def test_no_recording(self, text):
-    self.file.write_bytes(text)
+  def test_what_is_no_recording(self):
+    text = self.file.read_text()
+    broken = [
+        '', '{', 'null', '[]', '"text"', '{}', '[' * 100_000, '9' * 10_000,
+        text[:len(text) // 2]]
+    changes = [
+        dict(form='fastest'), dict(form=None), dict(form=['lax']),
+        dict(rule='no'), dict(milliseconds=[1, 2]), dict(milliseconds=None),
+        dict(milliseconds={'lax': 'fast'}), dict(milliseconds={'lax': 10**400}),
+        dict(milliseconds={'no': 1}), dict(contraction={}), dict(contraction=3)]
+    foreign = [json.dumps(self.content | change) for change in changes] + [
+        json.dumps({k: v for k, v in self.content.items() if k != name})
+        for name in self.content]
+    for content in *broken, *foreign:
+      self.file.write_text(content)
+      tuning_cache._warn_once.cache_clear()
+      with self.subTest(content[:200]), self.assertWarnsRegex(
+          UserWarning, f'{self.file}.*Delete it, or tune again'):
+        self.assertIsNone(tuning_cache.read(CONTRACTION))
+    self.file.write_bytes(b'\xff\xfe\x00')
+    tuning_cache._warn_once.cache_clear()
     self.assert_the_rule_decides('Delete it, or tune again', self.file)
-
-  def test_half_a_recording(self):
-    text = self.file.read_bytes()
-    self.file.write_bytes(text[:len(text) // 2])
-    self.assert_the_rule_decides('Delete it, or tune again', self.file)
-
-  @parameterized.parameters(
-      dict(form='fastest'), dict(form=None), dict(form=['lax']),
-      dict(rule='no'), dict(milliseconds=[1, 2]), dict(milliseconds=None),
-      dict(milliseconds={'lax': 'fast'}), dict(milliseconds={'lax': 10**400}),
-      dict(milliseconds={'no': 1}), dict(contraction={}), dict(contraction=3))
-  def test_a_foreign_recording(self, **changed):
-    self.file.write_text(json.dumps({**self.content, **changed}))
-    self.assert_the_rule_decides('is not a recording', self.file)
-
-  @parameterized.parameters('contraction', 'form', 'rule', 'milliseconds')
-  def test_an_incomplete_recording(self, key):
-    del self.content[key]
-    self.file.write_text(json.dumps(self.content))
-    self.assert_the_rule_decides(f'is not a recording .*{key}', self.file)
 
   def test_a_file_of_another_contraction(self):
     other = dataclasses.replace(CONTRACTION, precision='highest')
     tuning_cache.write(recording('lax', other))
     os.replace(recording('lax', other).file, self.file)
     self.assert_the_rule_decides('another contraction', self.file)
-
-  def test_a_folder_in_its_place(self):
-    self.file.unlink()
-    self.file.mkdir()
-    self.assert_the_rule_decides('cannot be read', self.file.parent)
-
-  def test_a_folder_that_cannot_be_read(self):
-    with mock.patch.object(pathlib.Path, 'read_bytes', side_effect=(
-        PermissionError(13, 'Permission denied'))):
-      self.assert_the_rule_decides('Permission denied', self.file.parent)
-
-  def test_a_broken_one_is_replaced(self):
-    self.file.write_bytes(b'{')
-    tuning_cache.write(recording('lax'))
-    self.assertEqual(tuning_cache.read(CONTRACTION), recording('lax'))
 
   @parameterized.parameters('replace', 'mkdir')
   def test_a_folder_that_cannot_be_written(self, function):
@@ -312,7 +226,7 @@ def own(form):
 def write_often(form, start):
   warnings.simplefilter('error')
   start.wait()
-  for _ in range(300):
+  for _ in range(100):
     tuning_cache.write(recording(form))
     tuning_cache.write(recording(form, own(form)))
 

@@ -2,9 +2,7 @@
 
 import collections
 import functools
-import itertools
 import os
-import pathlib
 import tempfile
 from unittest import mock
 
@@ -100,33 +98,20 @@ class SearchTest(TuningTest):
     self.assertEqual(self.found(step, Y, W),
                      ['conv', 'conv_kernel_grad', 'conv_transpose'])
 
-  def test_inside_a_custom_derivative(self):
-    @jax.custom_vjp
-    def custom(y, w):
-      return energy(y, w)
-
-    custom.defvjp(
-        lambda y, w: (energy(y, w), (y, w)),
-        lambda saved, c: (jnp.zeros_like(saved[0]), c * tconv.conv_kernel_grad(
-            up(*saved), saved[0], (4, 4), 2)))
-    self.assertEqual(self.found(jax.grad(custom, 1), Y, W),
-                     ['conv_kernel_grad', 'conv_transpose'])
-
   def test_a_mapped_axis_counts(self):
     found, = self.tune(jax.vmap(up, (0, None)), np.stack([Y] * 3), W)
     self.assertEqual(found.contraction.shapes, ((12, 3, 4, 5), W.shape))
 
   def test_in_shard_map_the_shapes_are_those_of_a_device(self):
     mesh = jax.make_mesh((4,), ('batch',), axis_types=(AxisType.Auto,))
-    sharded = jax.shard_map(up, mesh=mesh, in_specs=(P('batch'), P()),
-                            out_specs=P('batch'))
-    found, = self.tune(jax.jit(sharded), Y, W)
+    sharded = lambda **options: jax.jit(jax.shard_map(
+        functools.partial(up, **options), mesh=mesh,
+        in_specs=(P('batch'), P()), out_specs=P('batch')))
+    found, = self.tune(sharded(), Y, W)
     self.assertEqual(found.contraction.shapes, ((1, 3, 4, 5), W.shape))
     # That is what is asked for when it is lowered, too.
-    with mock.patch.object(
-        tuning_cache, 'form', wraps=tuning_cache.form) as form:
-      jax.jit(sharded).lower(Y, W)
-    form.assert_called_once_with(found.contraction, 'cpu')
+    self.assertEqual(sharded().lower(Y, W).as_text(),
+                     sharded(method='polyphase').lower(Y, W).as_text())
 
   def test_equal_ones_are_timed_once(self):
     found = self.tune(lambda y, w: up(y, w) + up(2 * y, w + 1), Y, W)
@@ -171,14 +156,6 @@ class ArgumentsTest(TuningTest):
                        stride=2, name='generator')
     self.assertEqual(found.contraction.geometry.strides, (2, 2))
 
-  def test_the_function_is_not_run(self):
-    def function(y):
-      self.assertIsInstance(y, jax.core.Tracer)
-      return up(y, W)
-
-    self.tune(function, Y)
-    self.tune(function, jnp.asarray(Y))
-
 
 class TimingTest(TuningTest):
 
@@ -192,16 +169,6 @@ class TimingTest(TuningTest):
         jax.jit(lambda y, w: up(y, w)).lower(Y, W).as_text(),
         jax.jit(lambda y, w: up(y, w, method='polyphase')).lower(
             Y, W).as_text())
-
-  def test_on_and_off_give_the_same(self):
-    y, w = (np.random.default_rng(0).normal(size=a.shape).astype(np.float32)
-            for a in (Y, W))
-    step = lambda: jax.jit(jax.value_and_grad(
-        lambda y, w: energy(y, w), (0, 1)))(y, w)
-    untuned = step()
-    self.assertLen(self.tune(jax.grad(energy, (0, 1)), y, w), 3)
-    # Sums of up to 192 float32 products, in another order.
-    chex.assert_trees_all_close(step(), untuned, rtol=1e-5, atol=1e-4)
 
   def test_what_is_known_is_not_timed_again(self):
     first = self.tune(energy, Y, W)
@@ -220,29 +187,11 @@ class TimingTest(TuningTest):
     self.assertEqual(again, first)
     self.assertEqual(tuning_cache.read(first.contraction), first)
 
-  @parameterized.parameters((2., 'overlap_add'), (1.85, 'overlap_add'),
-                            (1.75, 'polyphase'), (2.5, 'overlap_add'))
+  @parameterized.parameters((1.85, 'overlap_add'), (1.75, 'polyphase'))
   def test_the_rule_stands_unless_clearly_slower(self, ms, form):
     self.times['polyphase'] = ms
     recording, = self.tune(energy, Y, W)
     self.assertEqual(recording.form, form)
-
-  def test_runs_take_turns(self):
-    self.tune(energy, Y, W)
-    forms = [form for _, form in self.runs]
-    # The rule's choice first; what is never the fastest, never.
-    self.assertEqual(forms[0], 'overlap_add')
-    count = len(self.times)
-    self.assertCountEqual(forms[:count], self.times)
-    self.assertEqual(forms, forms[:count] * (len(forms) // count))
-
-  @parameterized.parameters((.01, 1000), (20., 50), (500., 10))
-  def test_short_runs_are_repeated_more_often(self, ms, runs):
-    # `ms` a round, and a little, so that a second is just over.
-    self.times = dict.fromkeys(self.times, (ms + .001) / len(self.times))
-    self.tune(energy, Y, W)
-    counts = collections.Counter(form for _, form in self.runs)
-    self.assertEqual(set(counts.values()), {runs})
 
   def test_medians_count(self):
     # Every seventh run is disturbed, whatever its form.
@@ -258,15 +207,9 @@ class TimingTest(TuningTest):
     with mock.patch.object(tuning, '_ROUNDS', (10, 10)):
       recording, = self.tune(energy, Y, W)
     counts = collections.Counter(form for _, form in self.runs)
-    self.assertEqual(counts, dict.fromkeys(self.times, 10) | {
-        'polyphase': 1, 'lax': 1})
+    self.assertEqual({form for form, count in counts.items() if count == 1},
+                     {'polyphase', 'lax'})
     self.assertEqual(recording.milliseconds, self.times)
-
-  def test_short_runs_are_not_hopeless(self):
-    self.times |= {'polyphase': .1, 'lax': 99.}
-    self.tune(energy, Y, W)
-    counts = collections.Counter(form for _, form in self.runs)
-    self.assertEqual(counts['lax'], counts['polyphase'])
 
   @parameterized.parameters(
       (16, 8, ()), (17, 8, ('taps',)), (32, 2, ('taps',)),
@@ -297,14 +240,6 @@ class TimingTest(TuningTest):
       with self.assertRaisesRegex(jax.errors.JaxRuntimeError, 'memory'):
         tconv.tune(energy, Y[:1], W)
 
-  def test_a_folder_that_cannot_be_written(self):
-    with mock.patch.object(pathlib.Path, 'mkdir', side_effect=PermissionError(
-        13, 'Permission denied')):
-      with self.assertWarnsRegex(UserWarning, f'not kept.*{self.cache}'):
-        recording, = self.tune(energy, Y, W)
-    self.assertEqual(recording.form, 'polyphase')
-    self.assertFalse(recording.file.exists())
-
 
 class RealTimingTest(TuningTest):
   """Without the false stopwatch, on one tiny case."""
@@ -313,47 +248,24 @@ class RealTimingTest(TuningTest):
     super().setUp()
     self.enter_context(mock.patch.object(tuning, '_ROUNDS', (2, 2)))
 
-  def test_each_form_computes_the_contraction(self):
-    seen = []
-    implementation = dispatch.implementation
-
-    def spy(operation, method, platform):
-      def compute(lhs, rhs, geometry, **options):
-        seen.append((operation, method, lhs.shape, rhs.shape, lhs.dtype,
-                     geometry.strides, options))
-        return implementation(operation, method, platform)(
-            lhs, rhs, geometry, **options)
-      return compute
-
+  def test_options_of_the_contraction(self):
     y, w = (jax.ShapeDtypeStruct(a.shape, 'float16') for a in (Y, W))
-    wide = functools.partial(up, precision='highest',
-                             preferred_element_type='float64')
-    # By this clock a second passes between one look and the next.
-    clock = mock.Mock(perf_counter=mock.Mock(side_effect=itertools.count()))
-    with (mock.patch.object(dispatch, 'implementation', spy),
-          mock.patch.object(tuning, 'time', clock), jax.enable_x64(True)):
-      recording, = tconv.tune(wide, y, w)
-    self.assertCountEqual(seen, [
-        ('conv_transpose', form, Y.shape, W.shape, np.float16, (2, 2),
-         dict(precision=lax.Precision.HIGHEST,
-              preferred_element_type=np.float64)) for form in self.times])
-    self.assertEqual(recording.milliseconds, dict.fromkeys(self.times, 1000))
+    with jax.enable_x64(True):
+      recording, = tconv.tune(functools.partial(
+          up, precision='highest', preferred_element_type='float64'), y, w)
+    self.assertEqual(recording.contraction.precision, lax.Precision.HIGHEST)
+    self.assertEqual(recording.contraction.result_dtype, 'float64')
+    self.assertEqual(set(recording.milliseconds), set(self.times))
+    self.assertGreater(min(recording.milliseconds.values()), 0)
 
   @parameterized.parameters(AxisType.Auto, AxisType.Explicit)
   def test_a_mesh_does_not_matter(self, axis_type):
     mesh = jax.make_mesh((4,), ('batch',), axis_types=(axis_type,))
     with jax.set_mesh(mesh):
-      y = jax.device_put(Y, P('batch'))
-      with mock.patch.object(jax, 'block_until_ready') as computed:
-        recording, = tconv.tune(jax.jit(up), y, W)
+      recording, = tconv.tune(jax.jit(up), jax.device_put(Y, P('batch')), W)
       self.assertEqual(jax.sharding.get_abstract_mesh(), mesh.abstract_mesh)
-      np.testing.assert_array_equal(jax.jit(lambda y, w: up(y, w))(y, W),
-                                    up(Y, W, method='matrix'))
     self.assertEqual(recording.contraction.shapes, (Y.shape, W.shape))
-    self.assertTrue(recording.file.exists())
-    self.assertLen(computed.call_args_list, 2 * len(self.times))
-    for call in computed.call_args_list:
-      self.assertLen(call.args[0].devices(), 1)
+    self.assertEqual(tuning_cache.read(recording.contraction), recording)
 
 
 if __name__ == '__main__':
