@@ -245,6 +245,13 @@ class ProgramsTest(parameterized.TestCase):
     self.assertTrue(compiles())
     self.assertFalse(compiles())
 
+  def test_changed_weights_are_seen(self):
+    weights = {'k': K}
+    function = tconv.accelerate(lambda x: enlarge(x, weights['k']))
+    before = function(X)
+    weights['k'] = 2 * K
+    np.testing.assert_array_equal(function(X), 2 * before)
+
   def test_leaves_that_are_no_arrays(self):
     def function(x, *, name, scale, activation):
       y = activation(enlarge(x)) * (2 if name == 'twice' else 1)
@@ -270,6 +277,11 @@ class ProgramsTest(parameterized.TestCase):
         padding='SAME', preferred_element_type='float32')
     after = tconv.accelerate(function)(X.astype('bfloat16'))
     np.testing.assert_array_equal(after, enlarge(X), strict=True)
+
+  def test_weak_types(self):
+    weak = jnp.full(X.shape, 2.), jnp.full(K.shape, 1.)
+    self.assertTrue(enlarge(*weak).weak_type)
+    self.assertTrue(tconv.accelerate(enlarge)(*weak).weak_type)
 
   def test_effects_keep_their_order(self):
     seen = []
@@ -420,6 +432,13 @@ class ExplainTest(absltest.TestCase):
         str(found), '3 convolutions: 2 replaced, 1 of tconv already, 0 left; '
         'of those, 0 with inserted zeros that cost time.')
 
+  def test_of_what_changes_its_arguments(self):
+    model = nnx.BatchNorm(2, rngs=nnx.Rngs(0))
+    before = nnx.state(model)
+    found = tconv.explain(lambda model, x: enlarge(model(x)), model, X)
+    self.assertEqual([e.role for e in found], ['conv_transpose'])
+    chex.assert_trees_all_equal(nnx.state(model), before)
+
   def test_tuned_forms(self):
     accelerated = tconv.accelerate(enlarge)
     with (tempfile.TemporaryDirectory() as cache,
@@ -470,6 +489,15 @@ class AcceleratingTest(absltest.TestCase):
     function = jax.jit(lambda x: tconv.conv_transpose(x, K, 2, method='lax'))
     with tconv.accelerating():
       self.assertTrue(dilated(function.lower(X)))
+
+  def test_derivatives_and_nesting(self):
+    loss = lambda x, k: squares(scanned(remembered(with_vjp(
+        functools.partial(enlarge, k=K))))(x), k)
+    step = jax.jit(jax.grad(loss, (0, 1)))
+    before = step(X, K)
+    with tconv.accelerating():
+      chex.assert_trees_all_equal(step(X, K), before)
+      self.assertFalse(dilated(step.lower(X, K)))
 
   def test_ends_with_an_error(self):
     with self.assertRaises(KeyError), tconv.accelerating():

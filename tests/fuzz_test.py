@@ -168,6 +168,12 @@ class FilesTest(absltest.TestCase):
         else:  # The damage is one of values.
           self.assertTrue(np.isfinite(read).all())
 
+  def test_a_bomb(self):
+    file = self.work / 'bomb.png'
+    Image.new('1', (20_000, 20_000)).save(file)
+    with self.assertRaisesRegex(images.ImageError, '400000000 pixels'):
+      images.read(str(file))
+
   def test_recordings(self):
     os.environ['XDG_CACHE_HOME'], before = (
         str(self.work), os.environ['XDG_CACHE_HOME'])

@@ -74,7 +74,7 @@ def interleave(
         start = time.perf_counter()
         while time.perf_counter() < start + _SETTLING:
           wait(name, calls[name]())
-      start = time.perf_counter()
+      outputs, start = None, time.perf_counter()
       for _ in range(runs):
         outputs = calls[name]()
       wait(name, outputs)
