@@ -89,11 +89,7 @@ class Study(abc.ABC):
   """A study. Its package in `experiments.studies` exports it as `Study`."""
 
   def __init__(self, config: ml_collections.ConfigDict):
-    """Keeps the config.
-
-    Args:
-      config: settings of the study.
-    """
+    """Keeps the config."""
     self.config = config
 
   @abc.abstractmethod
@@ -136,23 +132,12 @@ class Study(abc.ABC):
     """
 
   def timings(self) -> Sequence[Row]:
-    """Measures times, which differ from run to run, so they are not results.
-
-    Returns:
-      Rows of `timings.json`.
-    """
+    """Rows of `timings.json`: times differ from run to run, unlike results."""
     return ()
 
   @abc.abstractmethod
   def page(self, run: Run) -> page_lib.Page:
-    """Makes the report.
-
-    Args:
-      run: what to report on.
-
-    Returns:
-      The page.
-    """
+    """Makes the report."""
 
 
 def run(study: Study, workdir: pathlib.Path, *, command: str) -> None:
