@@ -45,8 +45,9 @@ def check_batch(name: str, array: jax.Array, other: str, value) -> None:
     name: name of the images, for the error message.
     array: images, [N, *size, C].
     other: name of the argument that determines the number of spatial axes.
-    value: that argument: an array with as many axes as the images, or one
-      number for each spatial axis. A single number is not checked.
+    value: value of the argument `other`, an array with as many axes as the
+      images or one number for each spatial axis; a single number is not
+      checked.
 
   Raises:
     ValueError: one axis is missing.

@@ -57,7 +57,8 @@ def conv(
       `jax.lax.conv_general_dilated`; by default channels last, such as
       ('NHWC', 'HWIO', 'NHWC'). Arguments with one value for each axis follow
       the order of the kernel's axes.
-    precision: as in `jax.lax.conv_general_dilated`.
+    precision: precision of the products, a `jax.lax.PrecisionLike`; None for
+      the default of the platform.
     preferred_element_type: dtype of the accumulation and of the result; by
       default the result has the dtype of `inputs`. float16 and bfloat16 always
       accumulate in float32.
@@ -126,7 +127,7 @@ def conv_transpose(
     kernel: [*K, C / feature_group_count, O] array of the same dtype: the kernel
       of the forward convolution, from C to O channels.
     strides: one int, or one for each spatial axis.
-    padding: that of the forward convolution, as in `conv`.
+    padding: padding of the forward convolution, in the forms that `conv` takes.
     output_padding: number of positions to add at the high end of the result,
       one int or one for each axis; below max(stride, dilation), and only for
       padding in numbers. To recover the size that a convolution had as its
@@ -140,7 +141,8 @@ def conv_transpose(
       ('NHWC', 'HWIO', 'NHWC'). The kernel's I axis holds the channels of the
       result. Arguments with one value for each axis follow the order of the
       kernel's axes.
-    precision: as in `jax.lax.conv_transpose`.
+    precision: precision of the products, a `jax.lax.PrecisionLike`; None for
+      the default of the platform.
     preferred_element_type: dtype of the accumulation and of the result; by
       default the result has the dtype of `inputs`. float16 and bfloat16 always
       accumulate in float32.
@@ -215,12 +217,13 @@ def conv_kernel_grad(
       result of `conv`.
     kernel_size: number of taps, one int or one for each spatial axis.
     strides: one int, or one for each spatial axis.
-    padding: that of the forward convolution, as in `conv`.
+    padding: padding of the forward convolution, in the forms that `conv` takes.
     kernel_dilation: distance between taps, one int or one for each axis.
     feature_group_count: number of groups of channels.
     dimension_numbers: layouts of inputs, kernel and cotangents, as in
       `jax.lax.conv_general_dilated` for the forward convolution.
-    precision: as in `jax.lax.conv_general_dilated`.
+    precision: precision of the products, a `jax.lax.PrecisionLike`; None for
+      the default of the platform.
     preferred_element_type: dtype of the accumulation and of the result; by
       default the result has the dtype of `inputs`. float16 and bfloat16 always
       accumulate in float32.
@@ -279,7 +282,7 @@ def conv_matrix(
     input_size: spatial size of the convolution's input, one int or one for each
       axis.
     strides: one int, or one for each spatial axis.
-    padding: as in `conv`.
+    padding: padding of the convolution, in the forms that `conv` takes.
     kernel_dilation: distance between taps, one int or one for each axis.
     feature_group_count: number of groups of channels.
     sparse: whether to return a `jax.experimental.sparse.BCOO` matrix instead of

@@ -63,7 +63,7 @@ class ExamplesTest(parameterized.TestCase):
 
   @parameterized.parameters(*EXAMPLES)
   def test_runs(self, title):
-    names = {}
+    names = {}  # The examples assert what they claim.
     for needs, block in SECTIONS[title]:
       if needs == 'torch' and not installed('torch'):
         for name in 'generator', 'samples':

@@ -51,7 +51,8 @@ def lax_conv_transpose(
     transpose_kernel: whether `rhs` is the kernel of the forward convolution. In
       its layout, I then stands for the channels of the result and O for those
       of `lhs`.
-    precision: as in `jax.lax.conv_transpose`.
+    precision: precision of the products, a `jax.lax.PrecisionLike`; None for
+      the default of the platform.
     preferred_element_type: dtype of the accumulation and of the result.
     use_consistent_padding: whether pairs, too, are the padding of the forward
       convolution.

@@ -23,7 +23,7 @@ class WorkdirTest(parameterized.TestCase):
   def open(self):
     return workdir_lib.opened(str(self.path), self.config)
 
-  def refused(self, message):
+  def assert_refused(self, message):
     with self.assertRaisesRegex(workdir_lib.RunError, message), self.open():
       self.fail('opened')
 
@@ -40,12 +40,12 @@ class WorkdirTest(parameterized.TestCase):
       self.assertTrue((workdir / 'results.json').exists())
     before = (self.path / 'config.json').read_bytes()
     self.config.n = 4
-    self.refused('run of another config')
+    self.assert_refused('run of another config')
     self.assertEqual((self.path / 'config.json').read_bytes(), before)
 
   def test_a_run_is_opened_once_at_a_time(self):
     with self.open():
-      self.refused(f'another run uses {self.path}; .*--workdir')
+      self.assert_refused(f'another run uses {self.path}; .*--workdir')
     with self.open():
       pass
 
@@ -58,27 +58,27 @@ class WorkdirTest(parameterized.TestCase):
   def test_a_file_in_the_way_is_named(self):
     self.path.parent.mkdir()
     self.path.write_text('not a folder')
-    self.refused('--workdir cannot be written: .*a/run')
+    self.assert_refused('--workdir cannot be written: .*a/run')
 
   @parameterized.parameters('figures', 'events', 'checkpoints')
   def test_a_file_in_the_way_of_a_folder_is_named(self, name):
     self.path.mkdir(parents=True)
     (self.path / name).write_text('not a folder')
-    self.refused(f'written: .*File exists.*a/run/{name}')
+    self.assert_refused(f'written: .*File exists.*a/run/{name}')
 
   @parameterized.parameters(
       'metrics.jsonl', 'results.json', 'results.csv', 'timings.json',
       'report.html')
   def test_a_folder_in_the_way_of_a_file_is_named(self, name):
     (self.path / name).mkdir(parents=True)
-    self.refused(f'written: .*Is a directory.*a/run/{name}')
+    self.assert_refused(f'written: .*Is a directory.*a/run/{name}')
 
   @parameterized.parameters(
       '{"config": ', '[]', '3', '{}', '[' * 200_000, '{"config":' * 200_000)
   def test_a_broken_record_counts_as_another_config(self, record):
     self.path.mkdir(parents=True)
     (self.path / 'config.json').write_text(record)
-    self.refused('run of another config')
+    self.assert_refused('run of another config')
 
   def test_results_are_the_same_in_both_files(self):
     rows = [{'name': 'a, "b"', 'seed': None, 'level': 1.25},
