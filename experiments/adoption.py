@@ -71,12 +71,12 @@ def measure(name: str, build: Callable[[], adopted.Step],
   """Times the steps of a model, with and without `tconv.accelerate`."""
   step, args = build()
   accelerated = tconv.accelerate(step)
-  programs, outputs = {}, {}
+  calls, outputs = {}, {}
   for key, function in (('before', step), ('after', accelerated)):
     compiled = jax.jit(function).lower(*args).compile()
-    programs[key] = lambda compiled=compiled: jax.block_until_ready(
+    calls[key] = lambda compiled=compiled: jax.block_until_ready(
         compiled(*args))
-  times = stopwatch.interleave(programs, repeats, check=outputs.__setitem__)
+  times = stopwatch.interleave(calls, repeats, check=outputs.__setitem__)
   ratio = stopwatch.ratio(times['before'], times['after'])
   found = tconv.explain(step, *args)
   return Row(name, sum(bool(e.form) for e in found), len(found.missed),
