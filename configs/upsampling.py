@@ -43,18 +43,21 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
       'study': 'upsampling',
       'scales': (2,),
       # Interpolations: nearest, bilinear, bicubic. Learned: transposed kK with
-      # a KxK kernel, without or with one of four cures (equal phases, repaired
-      # after training, penalty in the loss, hold); sub-pixel; sub-pixel ICNR;
-      # nearest+conv; bilinear+conv.
+      # a KxK kernel, without or with one of five cures (equal phases; repaired
+      # after training; calibrated, a repair that sees the training images;
+      # penalty in the loss; hold); sub-pixel; sub-pixel ICNR; nearest+conv;
+      # bilinear+conv.
       'upsamplers': (
           'nearest', 'bilinear', 'bicubic',
           'transposed k3', 'transposed k3 equal phases',
-          'transposed k3 repaired', 'transposed k3 penalty',
+          'transposed k3 repaired', 'transposed k3 calibrated',
+          'transposed k3 penalty',
           'transposed k4', 'transposed k4 equal phases',
-          'transposed k4 repaired', 'transposed k4 penalty',
-          'transposed k4 hold',
+          'transposed k4 repaired', 'transposed k4 calibrated',
+          'transposed k4 penalty', 'transposed k4 hold',
           'transposed k6', 'transposed k6 equal phases',
-          'transposed k6 repaired', 'transposed k6 penalty',
+          'transposed k6 repaired', 'transposed k6 calibrated',
+          'transposed k6 penalty',
           'sub-pixel', 'sub-pixel ICNR', 'nearest+conv', 'bilinear+conv'),
       'seeds': (0,),
       'trunk': {'kernel_sizes': (5, 3), 'channels': 32},
@@ -79,14 +82,15 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
         # At x4, k8 corresponds to k4 at x2: two taps per pixel on each axis.
         'upsamplers': (*config.upsamplers, 'transposed k8',
                        'transposed k8 equal phases', 'transposed k8 repaired',
-                       'transposed k8 penalty')})
+                       'transposed k8 calibrated', 'transposed k8 penalty')})
   elif variant == 'smoke':
     config.update({
         'upsamplers': (
             'nearest', 'bicubic', 'transposed k4',
             'transposed k4 equal phases', 'transposed k4 repaired',
-            'transposed k4 penalty', 'transposed k4 hold', 'sub-pixel',
-            'sub-pixel ICNR', 'nearest+conv', 'bilinear+conv'),
+            'transposed k4 calibrated', 'transposed k4 penalty',
+            'transposed k4 hold', 'sub-pixel', 'sub-pixel ICNR',
+            'nearest+conv', 'bilinear+conv'),
         'num_steps': 12, 'log_every': 5, 'save_every': 5, 'batch_size': 4,
         'patch_size': 12})
   elif variant is not None:

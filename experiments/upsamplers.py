@@ -19,9 +19,10 @@ INTERPOLATIONS = ('nearest', 'bilinear', 'bicubic')
 # Taps on each axis: as far as `tconv.equivalent_kernel` sees at scale 2.
 LARGEST_KERNEL = 16
 # 'equal phases' is an option of the layer, and the others are added to a
-# network or its training by a study.
+# network or its training by a study. Repairs come after training.
 EQUAL_PHASES = 'equal phases'
-ADDED_CURES = ('repaired', 'penalty', 'hold')
+REPAIRED, CALIBRATED = REPAIRS = ('repaired', 'calibrated')
+ADDED_CURES = (*REPAIRS, 'penalty', 'hold')
 CURES = (EQUAL_PHASES, *ADDED_CURES)
 
 _KERNEL_SIZE = (3, 3)  # Of the layers that are not transposed convolutions.
@@ -48,7 +49,7 @@ class Upsampler:
   @property
   def trained_as(self) -> str:
     """Name of the upsampler whose training it shares."""
-    return self.base if self.cure == 'repaired' else self.name
+    return self.base if self.cure in REPAIRS else self.name
 
   @property
   def is_stage(self) -> bool:

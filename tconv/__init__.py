@@ -26,7 +26,8 @@ Checkerboards in the kernel:
   overlap_count, phase_gains, phase_nonuniformity, phase_variance,
   frequency_response: how the taps are distributed over the phases of the stride
   equivalent_kernel: the kernel of any linear upsampler
-  equalize_phases, checkerboard_penalty, zero_order_hold: cures
+  equalize_phases, equalize_sub_pixel, checkerboard_penalty, zero_order_hold:
+  cures
 
 Grid artifacts in the image:
   grid_level, grid_test: how far a pattern stands out, and its p-value
@@ -49,13 +50,13 @@ from tconv import spectrum
 from tconv.acceleration import accelerate
 from tconv.acceleration import accelerating
 from tconv.acceleration import explain
+from tconv.equivalent import equivalent_kernel
 from tconv.operations import conv
 from tconv.operations import conv_kernel_grad
 from tconv.operations import conv_matrix
 from tconv.operations import conv_transpose
 from tconv.phases import checkerboard_penalty
 from tconv.phases import equalize_phases
-from tconv.phases import equivalent_kernel
 from tconv.phases import frequency_response
 from tconv.phases import overlap_count
 from tconv.phases import phase_gains
@@ -79,6 +80,7 @@ from tconv.spectrum import local_grid_energy
 from tconv.spectrum import log_spectral_distance
 from tconv.spectrum import phase_means
 from tconv.spectrum import radial_spectrum
+from tconv.sub_pixel import equalize_sub_pixel
 from tconv.tuning import tune
 from tconv.windows import sharded
 from tconv.windows import tiled
@@ -100,7 +102,8 @@ __all__ = [
     'overlap_count', 'phase_gains', 'phase_nonuniformity', 'phase_variance',
     'frequency_response', 'equivalent_kernel',
     # Checkerboards in the kernel: cures.
-    'equalize_phases', 'checkerboard_penalty', 'zero_order_hold',
+    'equalize_phases', 'equalize_sub_pixel', 'checkerboard_penalty',
+    'zero_order_hold',
     # Grid artifacts in the image.
     'grid_level', 'grid_test', 'phase_means', 'grid_energy', 'grid_amplitude',
     'local_grid_energy', 'grid_share', 'excess_grid_energy', 'radial_spectrum',

@@ -169,27 +169,46 @@ def conv_transpose(layer: Any, inputs: jax.Array, kernel: jax.Array,
   return _over_batch_axes(apply, inputs, num_axes)
 
 
-def fold(layer: Any, kernel: jax.Array, promote: Promote) -> jax.Array:
+def fold(layer: Any, kernel: jax.Array, promote: Promote,
+         inputs: jax.Array | None) -> jax.Array:
   """The kernel with which a layer no longer needs `equal_phases`.
 
   Args:
-    layer: object with `strides`, `kernel_dilation` and `equal_phases`.
+    layer: object with `strides`, `kernel_dilation`, `feature_group_count`,
+      `transpose_kernel`, `mask` and `equal_phases`.
     kernel: parameter of the layer, [*K, I / groups, O] or [*K, O / groups, I].
     promote: function that converts the arrays to one dtype.
+    inputs: [*batch, *size, I] array to calibrate with, or None.
 
   Returns:
     Array like `kernel`: the equalized kernel that the layer uses for inputs of
-    the parameter's dtype.
+    the parameter's dtype; or, without `equal_phases` but with `inputs`, the
+    kernel with equal phases whose outputs differ least.
   """
-  if not layer.equal_phases:
+  if not layer.equal_phases and inputs is None:
     return kernel
   strides, dilation = _steps(layer, kernel.ndim - 2)
   _, computed, _ = promote(kernel, kernel, None)
   # The dtype with fewer bits determines which values can be kept.
   narrow = min(computed.dtype, kernel.dtype, key=lambda d: jnp.finfo(d).bits)
-  return phases.equalize_phases(
-      kernel.astype(narrow), strides, kernel_dilation=dilation
-      ).astype(kernel.dtype)
+  groups = layer.feature_group_count
+  if inputs is not None and not layer.equal_phases:
+    if layer.mask is not None:
+      raise ValueError('inputs must be None for a layer with a mask.')
+    check_inputs(inputs, kernel.shape, groups, layer.transpose_kernel)
+    inputs = inputs.reshape(-1, *inputs.shape[-kernel.ndim + 1:])
+    equal = lax_dialect.kernel_to_flax(
+        phases.equalize_phases(
+            lax_dialect.kernel_from_flax(
+                kernel.astype(narrow), layer.transpose_kernel,
+                feature_group_count=groups),
+            strides, kernel_dilation=dilation, inputs=inputs,
+            feature_group_count=groups),
+        layer.transpose_kernel, feature_group_count=groups)
+  else:
+    equal = phases.equalize_phases(
+        kernel.astype(narrow), strides, kernel_dilation=dilation)
+  return equal.astype(kernel.dtype)
 
 
 def resize_conv(layer: Any, inputs: jax.Array, kernel: jax.Array,

@@ -96,7 +96,7 @@ class ConvTranspose(nn.ConvTranspose):
         _promote(self), output_size=output_size)
 
   @nn.nowrap
-  def fold(self, variables: Mapping[str, Any]
+  def fold(self, variables: Mapping[str, Any], inputs: jax.Array | None = None
            ) -> tuple['ConvTranspose', dict[str, Any]]:
     """Returns a layer without `equal_phases`, and its equalized variables.
 
@@ -109,16 +109,25 @@ class ConvTranspose(nn.ConvTranspose):
     kernel in that dtype. Results then differ by the rounding of the kernel to
     the parameter's dtype.
 
+    Without `equal_phases` but with `inputs`, this repairs a trained layer: the
+    parameter becomes the kernel with equal phases whose outputs for `inputs`
+    differ least from those of the layer, as in `tconv.equalize_phases`.
+
     Args:
       variables: variables of this layer; in a model, those under the layer's
         name.
+      inputs: [*batch, *size, I] inputs of the layer; not used with
+        `equal_phases`.
 
     Returns:
       The layer without `equal_phases`, and the variables with the new kernel.
+
+    Raises:
+      ValueError: `inputs` are invalid.
     """
     params = dict(variables['params'])
     params['kernel'] = jax.tree.map(
-        lambda kernel: layers.fold(self, kernel, _promote(self)),
+        lambda kernel: layers.fold(self, kernel, _promote(self), inputs),
         params['kernel'])
     return self.clone(equal_phases=False), {**variables, 'params': params}
 

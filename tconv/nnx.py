@@ -140,7 +140,7 @@ class ConvTranspose(nnx.ConvTranspose):
     return layers.conv_transpose(
         self, inputs, *_parameters(self), _promote(self), output_size)
 
-  def fold(self) -> None:
+  def fold(self, inputs: jax.Array | None = None) -> None:
     """Makes the equalized kernel the parameter, and turns `equal_phases` off.
 
     The layer computes the same values as before, without equalizing the phases
@@ -149,9 +149,20 @@ class ConvTranspose(nnx.ConvTranspose):
     If inputs have a wider dtype than the parameter, the layer equalized the
     kernel in that dtype. Results then differ by the rounding of the kernel to
     the parameter's dtype.
+
+    Without `equal_phases` but with `inputs`, this repairs a trained layer: the
+    parameter becomes the kernel with equal phases whose outputs for `inputs`
+    differ least from those of the layer, as in `tconv.equalize_phases`.
+
+    Args:
+      inputs: [*batch, *size, in_features] inputs of the layer; not used with
+        `equal_phases`.
+
+    Raises:
+      ValueError: `inputs` are invalid.
     """
     kernel, _ = _parameters(self)
-    self.kernel[...] = layers.fold(self, kernel, _promote(self))
+    self.kernel[...] = layers.fold(self, kernel, _promote(self), inputs)
     self.equal_phases = False
 
 

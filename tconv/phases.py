@@ -32,7 +32,6 @@ References:
   checkerboard effects*, EUSIPCO 1998.
 """
 
-from collections.abc import Callable
 from collections.abc import Sequence
 
 import jax
@@ -40,6 +39,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tconv import arrays
+from tconv import calibrated
 from tconv import geometry
 from tconv import rounding
 from tconv import sharding
@@ -182,15 +182,26 @@ def frequency_response(kernel: jax.Array, size: int | Sequence[int], *,
 
 
 def equalize_phases(kernel: jax.Array, strides: int | Sequence[int], *,
-                    kernel_dilation: int | Sequence[int] = 1) -> jax.Array:
-  """Projects a kernel onto the kernels that cannot give a checkerboard.
+                    kernel_dilation: int | Sequence[int] = 1,
+                    inputs: jax.Array | None = None,
+                    feature_group_count: int = 1) -> jax.Array:
+  """Changes a kernel as little as possible so that it gives no checkerboard.
 
-  For each pair of channels, the result is the nearest kernel, by least squares,
-  with equal phase gains and the same sum: each of the n_a taps of phase a is
-  reduced by (g_a - mean_a g_a) / n_a. The projection is linear and, up to
-  rounding, idempotent. A layer that applies it to its parameter has no lines of
-  the stride's period, whatever it learns. After training, the projected kernel
-  can replace the parameter (`fold` of the layers), so inference costs nothing.
+  Without `inputs`, the result is, for each pair of channels, the nearest kernel
+  with equal phase gains and the same sum, by least squares: each of the n_a
+  taps of phase a is reduced by (g_a - mean_a g_a) / n_a. This projection is
+  linear and, up to rounding, idempotent. A layer that applies it to its
+  parameter has no lines of the stride's period, whatever it learns. After
+  training, the projected kernel can replace the parameter (`fold` of the
+  layers), so inference costs nothing.
+
+  With `inputs`, the result is the kernel with equal phase gains whose outputs
+  differ least, in mean square, from those of `kernel` for these inputs. It is
+  the better repair of a trained model that was not trained with equal phases:
+  `tconv.calibrated` has the mathematics, and docs/upsampling.md what both cost.
+  Some thousand positions of varied images are enough. With few positions, the
+  result is close to that without inputs. This needs the values of the arrays,
+  so it does not work in `jax.jit`, and has no derivative.
 
   Rounding limits how equal the gains are. In float32 they differ by about 1e-7
   of the sum of the taps' magnitudes. In float16 and bfloat16 they are exactly
@@ -199,16 +210,20 @@ def equalize_phases(kernel: jax.Array, strides: int | Sequence[int], *,
   grid back. So convert the dtype first and equalize then, as the layers do.
 
   Args:
-    kernel: [*K, C / groups, O] array.
+    kernel: [*K, C / groups, O] array. A kernel of Flax may be passed without
+      `inputs` only.
     strides: one int or one for each axis.
     kernel_dilation: one int or one for each axis.
+    inputs: [N, *coarse, O] inputs of the layer, with any number of positions;
+      None to change the kernel itself as little as possible.
+    feature_group_count: number of groups of channels; used with `inputs` only.
 
   Returns:
     [*K, C / groups, O] array.
 
   Raises:
     ValueError: an argument is invalid, or a phase has no taps, so that its gain
-      is always 0.
+      is always 0; with `inputs`, also in `jax.jit`.
   """
   kernel = _checked(kernel)
   kernel_size = kernel.shape[:-2]
@@ -219,6 +234,10 @@ def equalize_phases(kernel: jax.Array, strides: int | Sequence[int], *,
         'kernel must have taps on every phase, so that gains can be equal; got '
         f'none on phase {empty} with kernel_size {kernel_size}, strides '
         f'{strides} and kernel_dilation {kernel_dilation}.')
+  if inputs is not None:
+    kernel = calibrated.equalize(
+        kernel, strides, inputs, kernel_dilation=kernel_dilation,
+        feature_group_count=feature_group_count)[0]
   strides, phases = _phases(kernel_size, strides, kernel_dilation)
   wide = kernel.astype(_wide(kernel.dtype))
   gains = _wrap(wide, strides, phases)
@@ -259,50 +278,6 @@ def checkerboard_penalty(kernel: jax.Array, strides: int | Sequence[int], *,
   gains = phase_gains(kernel.astype(_wide(kernel.dtype)), strides,
                       kernel_dilation=kernel_dilation)
   return gains.var(tuple(range(gains.ndim - 2))).sum().astype(kernel.dtype)
-
-
-def equivalent_kernel(upsampler: Callable[[jax.Array], jax.Array],
-                      strides: Sequence[int], channels: int, *,
-                      reach: int = 4) -> jax.Array:
-  """The kernel whose transposed convolution equals a given linear upsampler.
-
-  It is the upsampler's impulse response. With it, the phases of any linear
-  upsampler can be measured: of sub-pixel and resize convolutions, or of a
-  transposed convolution followed by a fixed layer.
-
-  Args:
-    upsampler: function from [N, *coarse, O] to [N, *(coarse * strides), C]
-      arrays of the default float dtype. It must be linear, except for a bias,
-      and translation invariant away from the border.
-    strides: upsampling factor of each axis.
-    channels: number of input channels, O.
-    reach: number of coarse positions on each side that the impulse reaches, and
-      its distance from the border. The response beyond it is cut off. 4 is
-      enough for kernels of 8 * strides taps.
-
-  Returns:
-    [*K, C, O] array with K = (2 * reach + 1) * strides.
-
-  Raises:
-    ValueError: an argument is invalid, or the upsampler's result has a wrong
-      size.
-  """
-  if not isinstance(strides, Sequence):
-    raise ValueError(f'strides must be a sequence of ints; got {strides!r}.')
-  strides = geometry.per_axis('strides', strides, len(strides), 1)
-  [channels] = geometry.per_axis('channels', channels, 1, 1)
-  [reach] = geometry.per_axis('reach', reach, 1, 0)
-  size = (2 * reach + 1,) * len(strides)
-  each = np.arange(channels)
-  dark = jnp.zeros((channels, *size, channels))
-  response = upsampler(
-      dark.at[(each, *(reach,) * len(size), each)].set(1)) - upsampler(dark)
-  expected = tuple(n * s for n, s in zip(size, strides))
-  if response.shape[1:-1] != expected:
-    raise ValueError(
-        f'upsampler must enlarge size {size} by {strides} to {expected}; got '
-        f'{response.shape[1:-1]}.')
-  return jnp.moveaxis(response, 0, -1)
 
 
 def _checked(kernel) -> jax.Array:

@@ -153,7 +153,7 @@ def depth_to_space(inputs: jax.Array, block_size: int | Sequence[int], *,
     ONNX, `DepthToSpace
     <https://onnx.ai/onnx/operators/onnx__DepthToSpace.html>`_, opset 13, 2020.
   """
-  _check_mode(mode)
+  check_mode(mode)
   inputs, blocks = _image(inputs, 'block_size', block_size)
   batch, *size, depth = inputs.shape
   n = len(blocks)
@@ -190,7 +190,7 @@ def space_to_depth(inputs: jax.Array, block_size: int | Sequence[int], *,
     ValueError: `mode` or `block_size` is invalid, or `block_size` does not
       divide the size.
   """
-  _check_mode(mode)
+  check_mode(mode)
   inputs, blocks = _image(inputs, 'block_size', block_size)
   batch, *size, channels = inputs.shape
   n = len(blocks)
@@ -320,7 +320,8 @@ def zero_order_hold(inputs: jax.Array,
   return total
 
 
-def _check_mode(mode: str) -> None:
+def check_mode(mode: str) -> None:
+  """Raises a ValueError if `mode` is not an order of channels."""
   if mode not in ('DCR', 'CRD'):
     raise ValueError(f"mode must be 'DCR' or 'CRD'; got {mode!r}.")
 

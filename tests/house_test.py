@@ -38,13 +38,13 @@ ORDER = (
 # These measure kernels and images, and know nothing of how they are made.
 MEASURES = (
     ('tconv.geometry', 'tconv.sharding', 'tconv.arrays'),
-    ('tconv.rounding',),
+    ('tconv.rounding', 'tconv.calibrated', 'tconv.equivalent'),
     ('tconv.phases', 'tconv.initializers'),
     ('tconv.spectrum',),
 )
 # These may use all of it, and are the only ones that know Flax.
 LAYERS = (
-    ('tconv.layers',),
+    ('tconv.layers', 'tconv.sub_pixel'),
     ('tconv.nnx', 'tconv.linen'),
 )
 

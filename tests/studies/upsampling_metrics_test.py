@@ -24,8 +24,8 @@ LEARNED = [
     'sub-pixel ICNR', 'nearest+conv', 'bilinear+conv']
 # Those that cannot paint a grid, whatever they learn; ICNR starts so.
 CLEAN = ['transposed k4 equal phases', 'transposed k4 repaired',
-         'transposed k4 hold', 'sub-pixel ICNR', 'nearest+conv',
-         'bilinear+conv']
+         'transposed k4 calibrated', 'transposed k4 hold', 'sub-pixel ICNR',
+         'nearest+conv', 'bilinear+conv']
 IMAGES = ['chelsea', 'flower', 'gravel']
 
 
@@ -67,7 +67,10 @@ class NetworkTest(parameterized.TestCase):
     # A constant image: is a pattern made of it?
     network = network_of(name)
     if name.endswith('repaired'):
-      network = model.equalized(network, 2)
+      network = model.equalized(network)
+    elif name.endswith('calibrated'):
+      images = jax.random.uniform(jax.random.key(0), (2, 24, 24, 1))
+      network = model.equalized(network, images)
     image = network(jnp.full((1, 24, 24, 1), .5))[:, 16:-16, 16:-16]
     if name in CLEAN:
       self.assertLess(image.std(), 1e-6)
@@ -78,7 +81,7 @@ class NetworkTest(parameterized.TestCase):
     network = network_of('transposed k4 equal phases')
     low = jax.random.uniform(jax.random.key(0), (2, 5, 6, 1))
     before, kernel = network(low), network.upsampling.kernel[...]
-    equal = model.equalized(network, 2)
+    equal = model.equalized(network)
     np.testing.assert_array_equal(equal(low), before)
     np.testing.assert_array_equal(network.upsampling.kernel[...], kernel)
     self.assertGreater(

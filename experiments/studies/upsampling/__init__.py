@@ -126,8 +126,12 @@ class Study(study.Study):
     params, _ = trained
     after = nnx.merge(nnx.graphdef(network), params)
     for stage, one in ('untrained', network), ('trained', after):
-      equal = upsampler.cure in (upsamplers.EQUAL_PHASES, 'repaired')
-      yield stage, model.equalized(one, scale) if equal else one
+      if upsampler.cure == upsamplers.CALIBRATED:
+        pairs = self._pairs[scale, 'train'].values()
+        one = model.equalized(one, [pair['low'] for pair in pairs])
+      elif upsampler.cure in (upsamplers.EQUAL_PHASES, upsamplers.REPAIRED):
+        one = model.equalized(one)
+      yield stage, one
 
   def timings(self):
     rows = []

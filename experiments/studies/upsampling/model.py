@@ -5,6 +5,7 @@ last one and writes luminance, so that its pattern is seen in the picture.
 """
 
 from collections.abc import Callable
+from collections.abc import Sequence
 import math
 from typing import Any
 
@@ -12,6 +13,7 @@ from flax import nnx
 import jax
 import jax.numpy as jnp
 import ml_collections
+import numpy as np
 import optax
 
 from experiments import upsamplers
@@ -100,16 +102,30 @@ def training_step(network: Network, upsampler: upsamplers.Upsampler,
   return step, (params, optimizer.init(params))
 
 
-def equalized(network: Network, scale: int) -> Network:
+def equalized(network: Network, images: Sequence[np.ndarray] | None = None
+              ) -> Network:
   """Copies a network and writes equal phases into the kernel of the copy.
 
   The network has a transposed convolution. The kernel of the copy is no longer
   equalized at each call.
+
+  Args:
+    network: the network.
+    images: [h, w, 1] luminance of images to calibrate with; None for the
+      nearest kernel.
+
+  Returns:
+    The copy.
   """
   network = nnx.clone(network)
   layer = network.upsampling
-  layer.kernel[...] = tconv.equalize_phases(layer.kernel[...], scale)
-  layer.equal_phases = False
+  if images is None:
+    layer.equal_phases = True
+    layer.fold()
+  else:
+    size = np.min([image.shape for image in images], 0)
+    crops = np.stack([image[:size[0], :size[1]] for image in images])
+    layer.fold(network.features(jnp.asarray(crops)))
   return network
 
 
