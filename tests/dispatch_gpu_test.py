@@ -13,31 +13,17 @@ from tests.references import integers
 
 # Coarse size, kernel, stride, dilation, groups, padding.
 CASES = {
-    'plain': ((5, 6), 4, 2, 1, 1, 'SAME'),
     'unequal padding': ((5, 6), 3, 2, 1, 1, ((0, 1), (2, 0))),
     'groups': ((5, 6), 4, 2, 1, 2, 'SAME'),
     'uneven groups': ((5, 6), 3, 2, 1, 2, 'SAME'),
     'more uneven groups': ((9,), 7, 3, 1, 2, ((1, 3),)),
-    'groups with gaps': ((5, 6), 2, 3, 1, 2, 'VALID'),
     'uneven groups in 3-D': ((3, 4, 3), 3, 2, 1, 2, 'SAME'),
     'kernel larger than the image': ((3, 3), 8, 4, 1, 1, 'SAME'),
-    'kernel much larger': ((2, 3), 9, 2, 1, 1, 'VALID'),
     'dilated with a common divisor': ((5, 6), 3, 4, 6, 1, 'SAME'),
-    'dilated by the stride': ((7,), 4, 3, 3, 1, 'VALID'),
     'dilated groups': ((5, 6), 3, 2, 3, 2, 'SAME'),
     'dilated, stride 1': ((5, 6), 3, 1, 2, 2, 'SAME'),
-    'no spatial axes': ((), 1, 1, 1, 1, 'SAME'),
     'groups without spatial axes': ((), 1, 1, 1, 2, 'SAME'),
 }
-
-
-def operands(geometry, dtype=np.float32):
-  groups = geometry.feature_group_count
-  x = integers(0, (2, *geometry.fine_size, 2 * groups), dtype)
-  w = integers(1, (*geometry.kernel_size, 2, 3 * groups), dtype)
-  y = integers(2, (2, *geometry.coarse_size, 3 * groups), dtype)
-  return {'conv': (x, w), 'conv_transpose': (y, w),
-          'conv_kernel_grad': (x, y)}
 
 
 def geometry_of(coarse_size, taps, stride, dilation, groups, padding):
@@ -47,43 +33,35 @@ def geometry_of(coarse_size, taps, stride, dilation, groups, padding):
   ).trimmed()[0]
 
 
-def computed(geometry, dtype, **arrays):
-  """Every operation, by the rule for GPUs."""
-
-  @jax.jit
-  def compute(arrays):
-    return {
-        operation: dispatch.compute(
-            operation, dispatch.choose(
-                operation, geometry, (lhs.shape, rhs.shape), 'cuda'),
-            'cuda', lhs, rhs, geometry, precision=None, dtype=jnp.dtype(dtype))
-        for operation, (lhs, rhs) in arrays.items()}
-
-  return compute(arrays)
-
-
 class GpuTest(parameterized.TestCase):
 
-  @parameterized.parameters(*CASES)
-  def test_values(self, name):
+  # A result that is added up of several convolutions is rounded twice.
+  @parameterized.parameters(
+      *((name, 'float32', 0) for name in CASES),
+      ('uneven groups', 'bfloat16', 2**-7),
+      ('dilated groups', 'bfloat16', 2**-7))
+  def test_values(self, name, dtype, rtol):
     geometry = geometry_of(*CASES[name])
-    arrays = operands(geometry)
-    for operation, actual in computed(geometry, np.float32, **arrays).items():
-      np.testing.assert_array_equal(
-          actual, getattr(references, operation)(*arrays[operation], geometry),
-          operation)
+    groups = geometry.feature_group_count
+    x = integers(0, (2, *geometry.fine_size, 2 * groups))
+    w = integers(1, (*geometry.kernel_size, 2, 3 * groups))
+    y = integers(2, (2, *geometry.coarse_size, 3 * groups))
+    arrays = {'conv': (x, w), 'conv_transpose': (y, w),
+              'conv_kernel_grad': (x, y)}
 
-  @parameterized.parameters('uneven groups', 'dilated groups')
-  def test_bfloat16_is_the_exact_result_rounded(self, name):
-    geometry = geometry_of(*CASES[name])
-    exact = operands(geometry)
-    halves = jax.tree.map(lambda a: jnp.asarray(a, jnp.bfloat16), exact)
-    results = computed(geometry, jnp.bfloat16, **halves)
+    @jax.jit
+    def compute(arrays):
+      return {operation: dispatch.compute(
+          operation, dispatch.choose(
+              operation, geometry, (lhs.shape, rhs.shape), 'cuda'),
+          'cuda', lhs, rhs, geometry, precision=None, dtype=jnp.dtype(dtype))
+              for operation, (lhs, rhs) in arrays.items()}
+
+    results = compute(jax.tree.map(lambda a: jnp.asarray(a, dtype), arrays))
     for operation, actual in results.items():
-      expected = getattr(references, operation)(*exact[operation], geometry)
-      # A result that is added up of several convolutions is rounded twice.
+      expected = getattr(references, operation)(*arrays[operation], geometry)
       np.testing.assert_allclose(
-          actual.astype(np.float32), expected, rtol=2**-7, err_msg=operation)
+          actual.astype('float32'), expected, rtol=rtol, err_msg=operation)
 
 
 if __name__ == '__main__':

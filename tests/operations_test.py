@@ -48,7 +48,8 @@ class LayoutTest(absltest.TestCase):
              lax.conv_dimension_numbers(y.shape, w.shape, layouts[::-1])))])(
                  x, w, y)
     chex.assert_trees_all_equal(plain, expected)
-    expected = [a.transpose(o) for a, o in zip(expected, (coarse, fine, kernel))]
+    expected = [
+        a.transpose(o) for a, o in zip(expected, (coarse, fine, kernel))]
     chex.assert_trees_all_equal(strings, expected)
     chex.assert_trees_all_equal(numbers, expected)
 

@@ -72,12 +72,12 @@ class BlocksTest(parameterized.TestCase):
         (1024, 1024), (4, 4), (2, 2), 1, (1, 1))
     mesh = jax.make_mesh((4,), ('data',), axis_types=(AxisType.Auto,))
 
-    def shape(*sizes, spec=P('data')):
-      return jax.ShapeDtypeStruct(
-          sizes, jnp.float32, sharding=NamedSharding(mesh, spec))
-
-    x, y, w = (shape(4, 2048, 2048, 8), shape(4, 1024, 1024, 8),
-               shape(4, 4, 8, 8, spec=P()))
+    x, y, w = (
+        jax.ShapeDtypeStruct(size, jnp.float32,
+                             sharding=NamedSharding(mesh, spec))
+        for size, spec in (((4, 2048, 2048, 8), P('data')),
+                           ((4, 1024, 1024, 8), P('data')),
+                           ((4, 4, 8, 8), P())))
     operands = {'conv': (x, w), 'conv_transpose': (y, w),
                 'conv_kernel_grad': (x, y)}[operation]
     compiled = jax.jit(lambda a, b: trilinear.contract(
