@@ -17,10 +17,8 @@ from tests import references
 
 pytestmark = pytest.mark.gpu
 LAYERS = {
-    'line': layers.Layer('line', '', 2, (6,), 16, 8, 4, 2, 1),
     'square': layers.Layer('square', '', 2, (5, 4), 16, 8, 4, 2, 1),
     'odd': layers.Layer('odd', '', 2, (4, 5), 16, 8, 3, 2, 1, 1),
-    'blocks': layers.Layer('blocks', '', 1, (4, 4), 16, 8, 2, 2, 0),
     'coarser': layers.Layer('coarser', '', 1, (3, 3), 4, 4, 16, 8, 4),
     'volume': layers.Layer('volume', '', 1, (3, 2, 3), 8, 8, 3, 2, 1, 1),
     'grouped': layers.Layer('grouped', '', 2, (4, 4), 16, 16, 4, 2, 1,
@@ -68,10 +66,9 @@ class ValuesTest(parameterized.TestCase):
     arrays = [references.integers(i, a.shape)
               for i, a in enumerate(layer.arrays())]
     for found in computed(layer, arrays):
-      for a, b in zip(found, expected(layer, arrays), strict=True):
-        np.testing.assert_array_equal(a, b)
+      np.testing.assert_equal(found, expected(layer, arrays))
 
-  @parameterized.parameters('square', 'volume', 'grouped', 'depthwise')
+  @parameterized.parameters('square', 'grouped')
   def test_highest_precision_is_that_of_float32(self, name):
     layer = LAYERS[name]
     arrays = layer.arrays()
@@ -82,8 +79,7 @@ class ValuesTest(parameterized.TestCase):
         np.testing.assert_allclose(a, b, atol=1e-5 * np.abs(b).max())
 
   @parameterized.parameters(
-      ('square', 'bfloat16'), ('volume', 'bfloat16'), ('grouped', 'bfloat16'),
-      ('depthwise', 'bfloat16'), ('dilated', 'bfloat16'), ('odd', 'float16'))
+      ('grouped', 'bfloat16'), ('dilated', 'bfloat16'), ('odd', 'float16'))
   def test_half_types_are_rounded_once(self, name, dtype):
     layer, dtype = LAYERS[name], jnp.dtype(dtype)
     # Positive numbers: where terms cancel, all digits of a sum may be lost.

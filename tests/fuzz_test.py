@@ -6,7 +6,6 @@ import inspect
 import io
 import itertools
 import json
-import os
 import pathlib
 import shutil
 import signal
@@ -26,7 +25,6 @@ from experiments.harness import records
 from experiments.harness import workdir as workdir_lib
 import tconv
 from tconv import dialects
-from tconv import tuning_cache
 
 SECONDS = 60  # For one case; the slowest takes a few.
 NUMBERS = (0, 1, 2, 3, -1, 7, 300, True, 2.5, None, '2', (2, 2), (1, 2, 3),
@@ -55,7 +53,6 @@ FUNCTIONS = [
 
 @contextlib.contextmanager
 def soon():
-  """Fails what takes too long."""
   def fail(*_):
     raise AssertionError(f'takes more than {SECONDS} s')
 
@@ -133,33 +130,16 @@ class FilesTest(absltest.TestCase):
   def setUp(self):
     super().setUp()
     self.draw = np.random.default_rng(0)
-    self.folder = pathlib.Path(
+    self.work = pathlib.Path(
         self.enter_context(tempfile.TemporaryDirectory()))
-    self.work = self.folder / 'work'
-    self.work.mkdir()
-    self.addCleanup(os.chdir, os.getcwd())
-    (self.folder / 'here').mkdir()
-    os.chdir(self.folder / 'here')
-
-  def tearDown(self):
-    # Nothing is written but to where it was told to.
-    self.assertCountEqual(os.listdir(self.folder), ['work', 'here'])
-    self.assertEmpty(os.listdir(self.folder / 'here'))
-    super().tearDown()
 
   def test_images(self):
     pixels = self.draw.integers(256, size=(20, 30, 3)).astype(np.uint8)
-    whole = []
-    for kind in ('PNG', 'JPEG', 'TIFF', 'GIF', 'WEBP', 'BMP'):
-      stored = io.BytesIO()
-      Image.fromarray(pixels).save(stored, kind)
-      whole.append(stored.getvalue())
-    stored = io.BytesIO()
-    Image.fromarray(pixels[..., 0].astype(np.uint16)).save(stored, 'PNG')
-    whole.append(stored.getvalue())
     file = self.work / 'image'
-    for content, _ in zip(itertools.cycle(whole), range(50)):
-      file.write_bytes(mutilate(content, self.draw))
+    kinds = 'PNG', 'JPEG', 'TIFF', 'GIF', 'WEBP', 'BMP'
+    for kind, _ in zip(itertools.cycle(kinds), range(50)):
+      Image.fromarray(pixels).save(file, kind)
+      file.write_bytes(mutilate(file.read_bytes(), self.draw))
       with soon():
         try:
           read, _ = images.read(str(file))
@@ -168,33 +148,10 @@ class FilesTest(absltest.TestCase):
         else:  # The damage is one of values.
           self.assertTrue(np.isfinite(read).all())
 
-  def test_a_bomb(self):
-    file = self.work / 'bomb.png'
-    Image.new('1', (20_000, 20_000)).save(file)
-    with self.assertRaisesRegex(images.ImageError, '400000000 pixels'):
-      images.read(str(file))
-
-  def test_recordings(self):
-    os.environ['XDG_CACHE_HOME'], before = (
-        str(self.work), os.environ['XDG_CACHE_HOME'])
-    self.addCleanup(os.environ.__setitem__, 'XDG_CACHE_HOME', before)
-    up = lambda y, w: tconv.conv_transpose(y, w, 2)
-    y, w = jnp.ones((1, 3, 3, 2)), jnp.ones((3, 3, 2, 2))
-    tconv.tune(up, y, w)
-    expected = up(y, w)
-    files = [file for file in self.work.rglob('*') if file.is_file()]
-    whole = {file: file.read_bytes() for file in files}
-    for file, _ in zip(itertools.cycle(files), range(8)):
-      file.write_bytes(mutilate(whole[file], self.draw))
-      with soon(), warnings.catch_warnings():
-        warnings.simplefilter('ignore')  # That it is ignored.
-        jax.clear_caches()
-        tuning_cache._warn_once.cache_clear()
-        np.testing.assert_array_equal(up(y, w), expected)
-      file.write_bytes(whole[file])
-
   def test_checkpoints_and_events(self):
     def train(workdir, num_steps):
+      workdir.mkdir(exist_ok=True)
+      (workdir / 'metrics.jsonl').touch()
       step = lambda state, batch: (.7 * state + batch, {'loss': batch})
       with contextlib.redirect_stdout(io.StringIO()):
         return loop.train(
@@ -204,48 +161,37 @@ class FilesTest(absltest.TestCase):
             workdir=workdir)
 
     whole = self.work / 'whole'
-    whole.mkdir()
-    (whole / 'metrics.jsonl').touch()
     train(whole, 4)
     files = [file.relative_to(whole) for file in sorted(whole.rglob('*'))
              if file.is_file()]
-    expected = None
-    for i, file in zip(range(16), itertools.cycle(files)):
+    expected = train(self.work / 'again', 5)
+    for i, file in enumerate(files[::3]):
       workdir = self.work / str(i)
       shutil.copytree(whole, workdir)
-      content = (whole / file).read_bytes()
-      (workdir / file).write_bytes(mutilate(content, self.draw))
+      (workdir / file).write_bytes(mutilate(
+          (whole / file).read_bytes(), self.draw))
       with soon():
-        state = train(workdir, 5)
-      expected = state if expected is None else expected
-      np.testing.assert_array_equal(state, expected, str(file))
-      shutil.rmtree(workdir)
+        np.testing.assert_array_equal(train(workdir, 5), expected, str(file))
 
   def test_records_of_a_run(self):
     config = ml_collections.ConfigDict({'n': 3, 'names': ('x', 'y')})
     path = self.work / 'run'
-    with workdir_lib.opened(str(path), config):
-      pass
-    (path / 'metrics.jsonl').write_text(
-        '{"run": "a", "step": 1, "loss": 2.0}\n' * 3)
-    whole = {name: (path / name).read_bytes()
-             for name in ('config.json', 'metrics.jsonl')}
     for i in range(50):
-      name = list(whole)[i % 2]
-      (path / name).write_bytes(mutilate(whole[name], self.draw))
+      with workdir_lib.opened(str(path), config):
+        pass
+      (path / 'metrics.jsonl').write_text(
+          '{"run": "a", "step": 1, "loss": 2.0}\n' * 3)
+      file = path / ('config.json', 'metrics.jsonl')[i % 2]
+      file.write_bytes(mutilate(file.read_bytes(), self.draw))
       with soon():
-        try:
+        with contextlib.suppress(workdir_lib.RunError):
           with workdir_lib.opened(str(path), config):
             pass
-        except workdir_lib.RunError as error:
-          self.assertIn('another config', str(error))
-        else:
           json.loads((path / 'config.json').read_text())
         for curves in records.history(path).values():
           for steps, values in curves.values():
             self.assertEqual(len(steps), len(values))
-      for known, content in whole.items():
-        (path / known).write_bytes(content)
+      shutil.rmtree(path)
 
 
 if __name__ == '__main__':
