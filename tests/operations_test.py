@@ -198,15 +198,12 @@ ERRORS = (
     (dict(strides=0), 'strides must be one int >= 1.*2 of them; got 0'),
     (dict(strides=(1, 2.5)), r'strides .*got \(1, 2.5\)'),
     (dict(kernel=KERNEL[0]), 'kernel must have as many axes as inputs, 4'),
-    (dict(inputs=IMAGE[0, 0, 0]), 'inputs must have 2 to 5 axes'),
     (dict(kernel_dilation=(0, 1)), r'kernel_dilation .*>= 1.*got \(0, 1\)'),
     (dict(padding='HALF'), "padding must be one of SAME, VALID.*got 'HALF'"),
     (dict(padding=9), r'padding 9 leaves an empty result: .*\(-12, -12\)'),
-    (dict(output_padding=1, padding=0), 'output_padding .*smaller .*got 1'),
     (dict(output_padding=-1), 'output_padding .*>= 0.*got -1'),
     (dict(output_padding=1, output_size=9, strides=2, padding=0),
      'output_padding .*without output_size'),
-    (dict(output_size=(8,)), r'output_size .*sequence of 2.*got \(8,\)'),
     (dict(output_size=3, strides=2, padding='CIRCULAR'),
      r'output_size must lie within \(\(7, 8\)'),
     (dict(feature_group_count=0), 'feature_group_count .*>= 1; got 0'),
@@ -214,8 +211,6 @@ ERRORS = (
      'kernel .*divisible by feature_group_count 3; got 4'),
     (dict(method='fft'), "method must be one of matrix, .*auto; got 'fft'"),
     (dict(precision='best'), "precision must be .*got 'best'"),
-    (dict(preferred_element_type='float16'),
-     'preferred_element_type .*float32; got float16'),
     (dict(dimension_numbers=('NHWC', 'HWIX', 'NHWC')),
      "dimension_numbers .*'HWIX'"),
     (dict(kernel=KERNEL[:0]), r'kernel must have at least one tap .*\(0, 3'),
@@ -234,17 +229,13 @@ class ErrorsTest(absltest.TestCase):
              for arguments, message in ERRORS]
     taps = functools.partial(tconv.conv_kernel_grad, IMAGE)
     calls += [
-        (lambda: tconv.conv(IMAGE, KERNEL), 'inputs must have 2 channels'),
         (lambda: tconv.conv(IMAGE[:, :2, :2, :2], KERNEL, 1, 0),
          r'padding 0 leaves an empty result: .*\(2, 2\).*\(3, 3\)'),
         (lambda: taps(IMAGE[..., :3], 3, feature_group_count=2),
          'cotangents .*_group_count 2; got 3'),
         (lambda: taps(IMAGE, 0), 'kernel_size .*got 0'),
-        (lambda: taps(IMAGE, 3, feature_group_count=3),
-         'inputs .*divisible.*3; got 4'),
         (lambda: tconv.conv_matrix(KERNEL, (4, 4, 4)),
-         r'input_size .*\(4, 4, 4\)'),
-        (lambda: tconv.conv_matrix(KERNEL[0, 0, 0], 4), 'kernel must have 2')]
+         r'input_size .*\(4, 4, 4\)')]
     for call, message in calls:
       with self.subTest(message), self.assertRaisesRegex(
           ValueError, f'(?s){message}'):

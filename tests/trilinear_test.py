@@ -99,12 +99,6 @@ class JetTest(parameterized.TestCase):
 
 class RobustnessTest(parameterized.TestCase):
 
-  @parameterized.parameters(up, jax.jit(jax.grad(energy)))
-  def test_debug_nans_names_the_operation(self, function):
-    with jax.debug_nans(True), self.assertRaisesRegex(
-        FloatingPointError, 'tconv_conv_transpose'):
-      function(np.full(Y.shape, np.inf, Y.dtype), np.zeros_like(W))
-
   def test_no_channels(self):
     x, y, w = np.ones((1, 8, 0)), np.ones((1, 4, 4)), np.ones((3, 0, 4))
     self.assertEqual(tconv.conv_transpose(y, w, 2).shape, x.shape)
