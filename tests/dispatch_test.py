@@ -63,9 +63,7 @@ class AutoTest(parameterized.TestCase):
         ((16, (4, 4), 1024, 512, 4, 2, 1), *['overlap_add'] * 3),
         ((16, (8, 8), 512, 256, 4, 2, 1), 'overlap_add', 'overlap_add',
          'taps'),
-        ((16, (16, 16), 256, 128, 5, 2, 1), 'overlap_add', 'vjp', 'vjp'),
         ((1, (16, 16), 21, 21, 64, 32, 1), *['polyphase'] * 3),
-        ((1, (16, 16, 16), 64, 32, 3, 2, 1), 'overlap_add', 'vjp', 'taps'),
         ((4, (32, 32), 64, 64, 3, 1, 1), 'lax', 'vjp', 'vjp'),
         ((4, (32, 32), 64, 64, 4, 2, 4), 'polyphase', 'polyphase', 'taps'),
         ((4, (56, 56), 128, 128, 3, 1, 128), *['taps'] * 3)):

@@ -3,26 +3,14 @@
 import contextlib
 import functools
 import inspect
-import io
 import itertools
-import json
-import pathlib
-import shutil
 import signal
-import tempfile
 import warnings
 
 from absl.testing import absltest
 import jax
-import jax.numpy as jnp
-import ml_collections
 import numpy as np
-from PIL import Image
 
-from experiments.data import images
-from experiments.harness import loop
-from experiments.harness import records
-from experiments.harness import workdir as workdir_lib
 import tconv
 from tconv import dialects
 
@@ -106,92 +94,6 @@ class ArgumentsTest(absltest.TestCase):
       except Exception as error:
         raise AssertionError(f'{function} {arguments}') from error
     self.assertBetween(refused, 40, 360)  # Some are fine.
-
-
-def mutilate(content, draw):
-  """Cuts, empties, or changes bytes, at random."""
-  content = bytearray(content)
-  match draw.integers(4):
-    case 0:
-      return bytes(content[:draw.integers(len(content) + 1)])
-    case 1:
-      return draw.bytes(len(content))
-    case 2:
-      return bytes(content) + draw.bytes(20)
-  for _ in range(draw.integers(1, 9)):
-    if content:
-      content[draw.integers(len(content))] = draw.integers(256)
-  return bytes(content)
-
-
-class FilesTest(absltest.TestCase):
-  """Images, recordings, checkpoints and other files of a run."""
-
-  def setUp(self):
-    super().setUp()
-    self.draw = np.random.default_rng(0)
-    self.work = pathlib.Path(
-        self.enter_context(tempfile.TemporaryDirectory()))
-
-  def test_images(self):
-    pixels = self.draw.integers(256, size=(20, 30, 3)).astype(np.uint8)
-    file = self.work / 'image'
-    kinds = 'PNG', 'JPEG', 'TIFF', 'GIF', 'WEBP', 'BMP'
-    for kind, _ in zip(itertools.cycle(kinds), range(50)):
-      Image.fromarray(pixels).save(file, kind)
-      file.write_bytes(mutilate(file.read_bytes(), self.draw))
-      with soon():
-        try:
-          read, _ = images.read(str(file))
-        except images.ImageError as error:
-          self.assertNotIn('\n', str(error))
-        else:  # The damage is one of values.
-          self.assertTrue(np.isfinite(read).all())
-
-  def test_checkpoints_and_events(self):
-    def train(workdir, num_steps):
-      workdir.mkdir(exist_ok=True)
-      (workdir / 'metrics.jsonl').touch()
-      step = lambda state, batch: (.7 * state + batch, {'loss': batch})
-      with contextlib.redirect_stdout(io.StringIO()):
-        return loop.train(
-            step, jnp.zeros(9),
-            lambda start, shard: map(jnp.float32, itertools.count(start)),
-            num_steps=num_steps, log_every=2, save_every=2, label='../up',
-            workdir=workdir)
-
-    whole = self.work / 'whole'
-    train(whole, 4)
-    files = [file.relative_to(whole) for file in sorted(whole.rglob('*'))
-             if file.is_file()]
-    expected = train(self.work / 'again', 5)
-    for i, file in enumerate(files[::3]):
-      workdir = self.work / str(i)
-      shutil.copytree(whole, workdir)
-      (workdir / file).write_bytes(mutilate(
-          (whole / file).read_bytes(), self.draw))
-      with soon():
-        np.testing.assert_array_equal(train(workdir, 5), expected, str(file))
-
-  def test_records_of_a_run(self):
-    config = ml_collections.ConfigDict({'n': 3, 'names': ('x', 'y')})
-    path = self.work / 'run'
-    for i in range(50):
-      with workdir_lib.opened(str(path), config):
-        pass
-      (path / 'metrics.jsonl').write_text(
-          '{"run": "a", "step": 1, "loss": 2.0}\n' * 3)
-      file = path / ('config.json', 'metrics.jsonl')[i % 2]
-      file.write_bytes(mutilate(file.read_bytes(), self.draw))
-      with soon():
-        with contextlib.suppress(workdir_lib.RunError):
-          with workdir_lib.opened(str(path), config):
-            pass
-          json.loads((path / 'config.json').read_text())
-        for curves in records.history(path).values():
-          for steps, values in curves.values():
-            self.assertEqual(len(steps), len(values))
-      shutil.rmtree(path)
 
 
 if __name__ == '__main__':

@@ -177,31 +177,13 @@ class EnqueuedTest(parameterized.TestCase):
 
 class TablesTest(parameterized.TestCase):
 
-  def test_the_slower_of_ours_is_compared_with_targets(self):
+  def test_the_slower_of_ours_is_compared(self):
     times = {'tconv': 2, 'tconv.nnx': 4, 'lax': 6}
     ratio = lambda: gpu_tables.ratio(
         entry(forward=times), 'TF32', 'forward', 'lax')
     self.assertEqual(ratio(), 1.5)
     del times['tconv.nnx']  # What failed is not compared.
     self.assertIsNone(ratio())
-
-    ours = {'tconv': 10, 'tconv.nnx': 10}
-    table = gpu_tables.all_tables({'precisions': ['TF32'], 'layers': {
-        'line': entry(size=(4,), forward={**ours, 'lax': 9.5}, training={
-            **ours, 'flax': 1}),
-        'image': entry(size=(4, 4), forward={**ours, 'flax': 9.4}, training={
-            **ours, 'flax': 19, 'torch': 9}),
-        'volume': entry(size=(2, 2, 2), forward={**ours, 'torch': 8.9},
-                        training={**ours, 'flax': 100, 'lax': 1})}})[0]
-    found = [(what, limit.split(',')[0], holds)
-             for what, limit, _, holds in table.rows]
-    self.assertCountEqual(found, [
-        ('TF32, forward: lax / tconv', '>= 0.95', 'yes'),
-        ('TF32, forward: flax / tconv', '>= 0.95', 'no !'),
-        ('TF32, forward: torch / tconv', '>= 0.9', 'no !'),
-        ('TF32, training in 2-D: flax / tconv', '>= 2', 'no !'),
-        ('TF32, training in 3-D: flax / tconv', '>= 10', 'yes'),
-        ('TF32, training: torch / tconv', '>= 0.9', 'yes')])
 
 
 if __name__ == '__main__':

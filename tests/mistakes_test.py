@@ -97,19 +97,17 @@ class MistakesTest(absltest.TestCase):
 
   def test_remedies(self):
     expected = UP(IMAGE)
-    same = functools.partial(np.testing.assert_array_equal, desired=expected)
-    numbers = ('NCHW', 'HWIO', 'NCHW')
-    first = IMAGE.transpose(0, 3, 1, 2)
-    same(UP(first, dimension_numbers=numbers).transpose(0, 2, 3, 1))
-    same(UP(jnp.moveaxis(first, -3, -1)))
-    same(UP(IMAGE[0][None]))
-    same(UP(IMAGE, kernel=dialects.kernel_from_flax(ORDINARY)))
-    same(UP(IMAGE, kernel=dialects.kernel_from_torch(ONES(16, 6, 4, 4))))
-    same(UP(IMAGE, padding='same'))  # The functions take it.
-    same(UP(IMAGE, padding=1))
-    self.assertEqual(UP(IMAGE, output_size=(15, 20)).shape, (1, 15, 20, 6))
-    # As JAX converts NumPy's float64 wherever it meets it.
-    self.assertEqual(UP(IMAGE.astype('float64')).dtype, 'float32')
+    for remedied in (
+        UP(jnp.moveaxis(NCHW, -3, -1)),
+        UP(NCHW, dimension_numbers=('NCHW', 'HWIO', 'NCHW')).transpose(
+            0, 2, 3, 1),
+        UP(IMAGE[0][None]),
+        UP(IMAGE, kernel=dialects.kernel_from_flax(ORDINARY)),
+        UP(IMAGE, kernel=dialects.kernel_from_torch(ONES(16, 6, 4, 4))),
+        UP(IMAGE, padding='same'),  # The functions take it.
+        # As JAX converts NumPy's float64 wherever it meets it.
+        UP(IMAGE.astype('float64'))):
+      np.testing.assert_array_equal(remedied, expected, strict=True)
 
 
 if __name__ == '__main__':
