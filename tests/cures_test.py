@@ -101,16 +101,14 @@ class EquivalentKernelTest(parameterized.TestCase):
                         for s in shifts), 1e-4)
 
   def test_errors(self):
-    for arguments, options, message in (
-        ((2, 1), {}, 'strides must be a sequence'),
-        (((0,), 1), {}, 'strides must be .*0'),
-        (((2,), 2.5), {}, 'channels must be .*2.5'),
-        (((2,), 1), {'reach': -1}, 'reach must be .*-1')):
+    for changes, message in (
+        ({'strides': 2}, 'strides must be a sequence'),
+        ({'channels': 2.5}, 'channels must be .*2.5'),
+        ({'reach': -1}, 'reach must be .*-1'),
+        ({}, r'enlarge size \(9,\) by \(2,\) to \(18,\); got \(9,\)')):
       with self.assertRaisesRegex(ValueError, message):
-        tconv.equivalent_kernel(lambda y: y, *arguments, **options)
-    with self.assertRaisesRegex(
-        ValueError, r'enlarge size \(9,\) by \(2,\) to \(18,\); got \(9,\)'):
-      tconv.equivalent_kernel(lambda y: y, (2,), 1)
+        tconv.equivalent_kernel(
+            lambda y: y, **{'strides': (2,), 'channels': 1} | changes)
 
 
 if __name__ == '__main__':

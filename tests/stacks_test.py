@@ -37,13 +37,10 @@ class StackTest(absltest.TestCase):
       for seen, options in zip(
           expected, (dict(period=2), dict(period=4, exclude=2))):
         level = np.asarray(tconv.grid_level(x, **options))
-        share = np.asarray(tconv.grid_amplitude(x, **options) / x.std((1, 2)))
         if seen:
           self.assertGreater(level.min(), 15)
-          self.assertGreater(share.min(), .1)
         else:
           self.assertLess(level.max(), 5)
-          self.assertLess(share.max(), .01)
 
 
 if __name__ == '__main__':
