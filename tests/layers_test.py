@@ -1,7 +1,6 @@
 """The transposed convolution layers against those of Flax."""
 
 import dataclasses
-import functools
 import inspect
 
 from absl.testing import absltest
@@ -152,17 +151,15 @@ class TransformationsTest(parameterized.TestCase):
                   strides=(2, 2), padding='CIRCULAR', equal_phases=True,
                   feature_group_count=2)
     images = integers(1, (4, 5, 4, 4))
-    expected = jax.jit(layer.__call__)(layer.parameters, images)
-    # Sums may be taken in another order.
-    close = functools.partial(np.testing.assert_allclose, atol=1e-5)
-    close(jax.jit(jax.vmap(layer, (None, 0)))(layer.parameters, images),
-          expected)
+    expected, mapped = jax.jit(lambda *a: (
+        layer(*a), jax.vmap(layer, (None, 0))(*a)))(layer.parameters, images)
     explicit = jax.sharding.AxisType.Explicit
     with jax.set_mesh(jax.make_mesh((4,), ('data',), (explicit,))):
       sharded = jax.sharding.reshard(images, jax.P('data'))
       result = jax.jit(layer.__call__)(layer.parameters, sharded)
       self.assertEqual(jax.typeof(result).sharding.spec[0], 'data')
-    close(result, expected)
+    for each in mapped, result:  # Sums may be taken in another order.
+      np.testing.assert_allclose(each, expected, atol=1e-5)
 
   def test_nnx_jit_and_grad(self):
     layer = Layer(tconv_nnx, 'ConvTranspose', IMAGES, 3, (3, 3), **WHOLE).layer

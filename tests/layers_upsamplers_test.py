@@ -1,11 +1,8 @@
 """`ResizeConv` and `SubPixelConv` of both kinds."""
 
-import math
-
 from absl.testing import absltest
 from absl.testing import parameterized
 import chex
-import jax.numpy as jnp
 import numpy as np
 
 import tconv
@@ -18,18 +15,19 @@ from tests.layers_cases import UPSAMPLERS
 from tests.layers_cases import WHOLE
 
 
-class UpsamplersTest(parameterized.TestCase):
+def layer_of(kind, name, features, kernel_size, scale, **options):
+  return Layer(OURS[kind], name, IMAGES, features, kernel_size, scale,
+               **(WHOLE | options))
 
-  def layer(self, kind, name, features, kernel_size, *args, **options):
-    return Layer(OURS[kind], name, IMAGES, features, kernel_size, *args,
-                 **(WHOLE | options))
+
+class UpsamplersTest(parameterized.TestCase):
 
   @parameterized.parameters(
       ('nnx', 'bilinear', 2, (3, 1), ((1, 0), (0, 2))),
       ('linen', 'nearest', 1, 2, 'VALID'))
   def test_resize_conv(self, kind, method, groups, scale, padding):
-    layer = self.layer(kind, 'ResizeConv', 6, (3, 2), scale, method=method,
-                       padding=padding, feature_group_count=groups)
+    layer = layer_of(kind, 'ResizeConv', 6, (3, 2), scale, method=method,
+                     padding=padding, feature_group_count=groups)
     self.assertEqual(layer.parameters['kernel'].shape, (3, 2, 4 // groups, 6))
     np.testing.assert_array_equal(
         layer(layer.parameters, IMAGES), tconv.resize_conv(
@@ -41,20 +39,16 @@ class UpsamplersTest(parameterized.TestCase):
       ('nnx', 1, (3, 1), ((1, 0), (0, 2)), 'CRD'),
       ('linen', 2, 2, 'VALID', 'DCR'))
   def test_sub_pixel_conv(self, kind, groups, scale, padding, mode):
-    layer = self.layer(kind, 'SubPixelConv', 2, (3, 2), scale, mode=mode,
-                       padding=padding, feature_group_count=groups)
-    features = 2 * math.prod(np.broadcast_to(scale, 2).tolist())
+    layer = layer_of(kind, 'SubPixelConv', 2, (3, 2), scale, mode=mode,
+                     padding=padding, feature_group_count=groups)
     kernel, bias = layer.parameters['kernel'], layer.parameters['bias']
+    features = 2 * int(np.prod(np.broadcast_to(scale, 2)))
     self.assertEqual(kernel.shape, (3, 2, 4 // groups, features))
-    self.assertEqual(bias.shape, (features,))
-    # Where the bias goes, a constant image before the shuffle says.
-    result = tconv.sub_pixel_conv(
-        IMAGES, kernel, scale, padding, mode=mode, feature_group_count=groups)
-    coarse = [n // s for n, s in zip(
-        result.shape[1:-1], np.broadcast_to(scale, 2))]
+    coarse = tconv.conv(
+        IMAGES, kernel, 1, padding, feature_group_count=groups)
     np.testing.assert_array_equal(
-        layer(layer.parameters, IMAGES), result + tconv.depth_to_space(
-            jnp.broadcast_to(bias, (2, *coarse, features)), scale, mode=mode))
+        layer(layer.parameters, IMAGES), tconv.depth_to_space(
+            coarse + bias.reshape(1, 1, 1, -1), scale, mode=mode))
 
   @parameterized.product(kind=KINDS, name=UPSAMPLERS)
   def test_defaults(self, kind, name):
@@ -71,7 +65,7 @@ class UpsamplersTest(parameterized.TestCase):
 
   @parameterized.parameters(*zip(KINDS, UPSAMPLERS))
   def test_batch_axes(self, kind, name):
-    layer = self.layer(kind, name, 2, (3, 2), 2)
+    layer = layer_of(kind, name, 2, (3, 2), 2)
     expected = layer(layer.parameters, IMAGES)
     np.testing.assert_array_equal(
         layer(layer.parameters, IMAGES[0]), expected[0])
@@ -82,13 +76,13 @@ class UpsamplersTest(parameterized.TestCase):
 
   @parameterized.parameters(*zip(KINDS, reversed(UPSAMPLERS)))
   def test_dtypes(self, kind, name):
-    layer = self.layer(kind, name, 2, 3, 2, use_bias=False,
-                       param_dtype='bfloat16', padding='CIRCULAR')
+    layer = layer_of(kind, name, 2, 3, 2, use_bias=False,
+                     param_dtype='bfloat16', padding='CIRCULAR')
     self.assertEqual(list(layer.parameters), ['kernel'])
     image = IMAGES[0, 0].astype(int)
     self.assertEqual(layer.parameters['kernel'].dtype, 'bfloat16')
     self.assertEqual(layer(layer.parameters, image).dtype, 'bfloat16')
-    wide = self.layer(kind, name, 2, 3, 2, dtype='float32')
+    wide = layer_of(kind, name, 2, 3, 2, dtype='float32')
     self.assertEqual(wide(wide.parameters, image).dtype, 'float32')
 
 if __name__ == '__main__':
