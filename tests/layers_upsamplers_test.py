@@ -85,5 +85,6 @@ class UpsamplersTest(parameterized.TestCase):
     wide = layer_of(kind, name, 2, 3, 2, dtype='float32')
     self.assertEqual(wide(wide.parameters, image).dtype, 'float32')
 
+
 if __name__ == '__main__':
   absltest.main()
