@@ -51,11 +51,9 @@ class UpsampleTest(parameterized.TestCase):
         (tconv.upsample, (x, 2), {'method': 'lanczos'},
          "method must be .*got 'lanczos'"),
         (tconv.upsample, (x, (2,)), {}, r'scale must be .*got \(2,\)'),
-        (tconv.upsample, (x[0, 0], 2), {}, r'inputs must have .*\[N, \*size'),
         (tconv.depth_to_space, (x, 2), {}, 'inputs .*divisible by 4 .*got 6'),
         (tconv.space_to_depth, (x, 2), {'mode': 'crd'},
          "mode must .*'CRD'; got 'crd'"),
-        (tconv.zero_order_hold, (x, 0), {}, 'scale must be .*0'),
         (tconv.zero_order_hold, (x.astype('uint8'), 2), {},
          'inputs must be .*got uint8')):
       with self.subTest(message), self.assertRaisesRegex(ValueError, message):
