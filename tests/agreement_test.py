@@ -1,7 +1,5 @@
 """Every form of every operation equals a NumPy loop over the trilinear sum."""
 
-import itertools
-
 from absl.testing import parameterized
 import hypothesis
 from hypothesis import strategies as st
@@ -16,41 +14,19 @@ from tconv import trilinear
 from tests import references
 from tests.references import integers
 
-# (kernel_size, strides, dilation) of one axis, k_eff < s and k_eff > s too.
-AXES = tuple(itertools.product((1, 2, 3, 4), (1, 2, 3), (1, 2)))
-PADDINGS = ('SAME', 'VALID', ((1, 2),), ((-1, 1),))
 
-
-def cases_1d():
-  """Half of `AXES`, in which each pair of their values occurs."""
-  for i, axis in enumerate(AXES):
-    if (i + i // 2) % 2:
-      yield ((9 + i // 12,), *((a,) for a in axis),
-             PADDINGS[(i // 6 + i // 2 % 3 * 3 // 2) % 4], 1 + i // 4 % 2)
-
-
-def cases_nd():
-  yield (), (), (), (), (), 1
-  yield (), (), (), (), (), 3
-  draw = np.random.default_rng(0)
-  for n, count in ((2, 6), (3, 3)):
-    for i in range(count):
-      chosen = [AXES[draw.integers(len(AXES))] for _ in range(n)]
-      pads = [tuple(draw.integers(-1, 3, 2).tolist()) for _ in range(n)]
-      yield (tuple(draw.integers(7, 10, n).tolist()),
-             *zip(*chosen), ('SAME', 'VALID', pads)[i % 3], 1 + i % 3)
-
-
-def check_all_forms(geometry, batch=2, channels=(2, 3), dtype=np.float32,
-                    methods=dispatch.METHODS):
-  """Compares each form of each operation with the loop, to the last bit."""
+def operands_of(geometry, batch=2, channels=(2, 3), dtype=np.float32):
   groups = geometry.feature_group_count
   fine, coarse = channels
   x = integers(0, (batch, *geometry.fine_size, groups * fine), dtype)
   w = integers(1, (*geometry.kernel_size, fine, groups * coarse), dtype)
   y = integers(2, (batch, *geometry.coarse_size, groups * coarse), dtype)
-  operands = {'conv': (x, w), 'conv_transpose': (y, w),
-              'conv_kernel_grad': (x, y)}
+  return {'conv': (x, w), 'conv_transpose': (y, w), 'conv_kernel_grad': (x, y)}
+
+
+def check_forms(geometry, *options, methods=tuple(dispatch.FORMS)):
+  """Compares forms of each operation with the loop, to the last bit."""
+  operands = operands_of(geometry, *options)
 
   @jax.jit  # One program for all forms compiles in half the time.
   def compute(operands):
@@ -67,34 +43,19 @@ def check_all_forms(geometry, batch=2, channels=(2, 3), dtype=np.float32,
         strict=True)
 
 
-class AgreementTest(parameterized.TestCase):
-
-  @parameterized.parameters(*cases_1d())
-  def test_forms_equal_the_loop(self, size, kernel_size, strides, dilation,
-                                padding, groups):
-    check_all_forms(geometry_lib.conv_geometry(
-        size, kernel_size, strides, padding, dilation, groups))
-
-  @parameterized.parameters(*cases_nd())
-  @pytest.mark.gpu
-  def test_forms_equal_the_loop_on_other_axes(
-      self, size, kernel_size, strides, dilation, padding, groups):
-    check_all_forms(geometry_lib.conv_geometry(
-        size, kernel_size, strides, padding, dilation, groups))
-
-  @parameterized.parameters('float16', 'float32', 'float64', 'complex64',
-                            'complex128', jnp.bfloat16)
-  @pytest.mark.gpu
-  def test_dtypes(self, dtype):
-    with jax.enable_x64(True):
-      # One channel and few taps: sums stay within the 8 bits of bfloat16.
-      check_all_forms(geometry_lib.conv_geometry(
-          (4,), (2,), (2,), 'SAME', (1,), 2), 1, (1, 1), dtype)
-
-  def test_sizes_of_one_and_none(self):
-    unit = geometry_lib.conv_geometry((1, 5), (1, 3), (2, 1), 'SAME', (1, 1))
-    check_all_forms(unit, channels=(1, 1))
-    check_all_forms(unit, batch=0)
+# Coarse size, kernel, stride, dilation, groups, padding.
+GPU_CASES = {
+    'unequal padding': ((5, 6), 3, 2, 1, 1, ((0, 1), (2, 0))),
+    'groups': ((5, 6), 4, 2, 1, 2, 'SAME'),
+    'uneven groups': ((5, 6), 3, 2, 1, 2, 'SAME'),
+    'more uneven groups': ((9,), 7, 3, 1, 2, ((1, 3),)),
+    'uneven groups in 3-D': ((3, 4, 3), 3, 2, 1, 2, 'SAME'),
+    'kernel larger than the image': ((3, 3), 8, 4, 1, 1, 'SAME'),
+    'dilated with a common divisor': ((5, 6), 3, 4, 6, 1, 'SAME'),
+    'dilated groups': ((5, 6), 3, 2, 3, 2, 'SAME'),
+    'dilated, stride 1': ((5, 6), 3, 1, 2, 2, 'SAME'),
+    'groups without spatial axes': ((), 1, 1, 1, 2, 'SAME'),
+}
 
 
 @st.composite
@@ -104,7 +65,7 @@ def geometries(draw):
   axis = lambda low, high: tuple(
       draw(st.integers(low, high)) for _ in range(n))
   coarse, kernel, strides, dilation = (
-      axis(1, 4), axis(1, 4), axis(1, 5), axis(1, 3))
+      axis(1, 4), axis(1, 3), axis(1, 4), axis(1, 3))
   low = axis(-3, 4)
   smallest = [(c - 1) * s + (k - 1) * d + 1 - lo for c, k, s, d, lo in zip(
       coarse, kernel, strides, dilation, low)]
@@ -118,9 +79,56 @@ def geometries(draw):
       draw(st.integers(1, 2)))
 
 
-class DrawnGeometriesTest(parameterized.TestCase):
+class AgreementTest(parameterized.TestCase):
 
   @hypothesis.settings(max_examples=25, deadline=None, derandomize=True)
   @hypothesis.given(geometries(), st.integers(0, 2))
-  def test_forms_equal_the_loop(self, geometry, batch):
-    check_all_forms(geometry, batch, channels=(1, 2))
+  def test_drawn_geometries(self, geometry, batch):
+    check_forms(geometry, batch, (1, 2))
+
+  # Size of the fine grid, kernel, strides, padding, dilation, groups.
+  @parameterized.parameters(
+      ((), (), (), (), (), 3),
+      ((9,), (3,), (2,), 'SAME', (1,), 1),
+      ((8, 7), (4, 2), (2, 3), 'VALID', (1, 2), 3),
+      ((1, 5), (1, 3), (2, 1), 'SAME', (1, 1), 1),
+      ((7, 8, 6), (2, 3, 1), (2, 1, 2), ((-1, 1), (0, 2), (1, -1)), (2, 1, 1),
+       2))
+  @pytest.mark.gpu
+  def test_any_number_of_axes(self, *arguments):
+    check_forms(geometry_lib.conv_geometry(*arguments))
+
+  @parameterized.parameters('float64', 'complex64', jnp.bfloat16)
+  @pytest.mark.gpu
+  def test_dtypes(self, dtype):
+    with jax.enable_x64(True):
+      # One channel and few taps: sums stay within the 8 bits of bfloat16.
+      check_forms(geometry_lib.conv_geometry(
+          (4,), (2,), (2,), 'SAME', (1,), 2), 1, (1, 1), dtype)
+
+  # By the rule for GPUs, on any device. A result that is added up of several
+  # convolutions is rounded twice.
+  @parameterized.parameters(
+      *((name, 'float32', 0) for name in GPU_CASES),
+      ('uneven groups', 'bfloat16', 2**-7),
+      ('dilated groups', 'bfloat16', 2**-7))
+  def test_what_a_gpu_is_asked_to_compute(self, name, dtype, rtol):
+    size, *numbers, groups, padding = GPU_CASES[name]
+    kernel, strides, dilation = ((number,) * len(size) for number in numbers)
+    geometry, _ = geometry_lib.conv_transpose_geometry(
+        size, kernel, strides, padding, dilation, groups).trimmed()
+    arrays = operands_of(geometry)
+
+    @jax.jit
+    def compute(arrays):
+      return {operation: dispatch.compute(
+          operation, dispatch.choose(
+              operation, geometry, (lhs.shape, rhs.shape), 'cuda'),
+          'cuda', lhs, rhs, geometry, precision=None, dtype=jnp.dtype(dtype))
+              for operation, (lhs, rhs) in arrays.items()}
+
+    results = compute(jax.tree.map(lambda a: jnp.asarray(a, dtype), arrays))
+    for operation, actual in results.items():
+      expected = getattr(references, operation)(*arrays[operation], geometry)
+      np.testing.assert_allclose(
+          actual.astype('float32'), expected, rtol=rtol, err_msg=operation)

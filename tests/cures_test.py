@@ -5,8 +5,6 @@ import itertools
 from absl.testing import absltest
 from absl.testing import parameterized
 import chex
-import hypothesis
-from hypothesis import strategies as st
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -28,11 +26,8 @@ class CureTest(parameterized.TestCase):
       self, kernel_size, strides, dilation, groups):
     kernel = kernel_of(kernel_size, groups)
     with jax.enable_x64(True):
-      equal = np.asarray(tconv.equalize_phases(
-          kernel, strides, kernel_dilation=dilation))
-      rho = tconv.phase_nonuniformity(
-          equal, strides, kernel_dilation=dilation).item()
-    self.assertLess(rho, 1e-12)
+      equal = np.asarray(jax.jit(lambda kernel: tconv.equalize_phases(
+          kernel, strides, kernel_dilation=dilation))(kernel))
     # Least squares by the normal equations: rows are g_a - g_0 and the sum.
     taps = int(np.prod(kernel_size))
     phases = np.zeros((*strides, taps))
@@ -46,28 +41,12 @@ class CureTest(parameterized.TestCase):
     nearest = flat - np.linalg.pinv(rows) @ (rows @ flat - target)
     np.testing.assert_allclose(equal.reshape(taps, -1), nearest, atol=1e-12)
 
-  @hypothesis.given(
-      st.lists(st.tuples(st.integers(1, 5), st.integers(1, 3)), min_size=1,
-               max_size=2), st.integers(0, 99))
-  @hypothesis.settings(deadline=None, max_examples=10)
-  def test_equalizing_is_linear_and_idempotent(self, axes, seed):
-    strides = tuple(min(axis) for axis in axes)
-    kernel_size = tuple(max(axis) for axis in axes)
-    w, v = (normal(*kernel_size, 2, 2, seed=seed + i) for i in (0, 100))
+  def test_the_penalty_and_the_measure_are_differentiable(self):
     with jax.enable_x64(True):
-      equal = jax.jit(lambda kernel: tconv.equalize_phases(kernel, strides))
-      np.testing.assert_allclose(equal(equal(w)), equal(w), atol=1e-12)
-      np.testing.assert_allclose(
-          equal(2 * w - v), 2 * equal(w) - equal(v), atol=1e-12)
-
-  def test_equalizing_and_the_penalty_are_differentiable(self):
-    with jax.enable_x64(True):
-      kernel = jnp.asarray(normal(3, 3, 2, 2))
-      for function in (
-          lambda w: (tconv.equalize_phases(w, 2)**3).sum(),
-          lambda w: tconv.checkerboard_penalty(w, 2),
-          lambda w: tconv.phase_nonuniformity(w, 2)):
-        chex.assert_numerical_grads(jax.jit(function), (kernel,), 1)
+      kernel = jnp.asarray(normal(3, 2, 2))
+      chex.assert_numerical_grads(jax.jit(
+          lambda w: tconv.checkerboard_penalty(w, 2)
+          * tconv.phase_nonuniformity(w, 2)), (kernel,), 1)
       gradient = jax.grad(lambda w: tconv.phase_nonuniformity(w, 2))(0 * kernel)
     np.testing.assert_array_equal(gradient, 0)
 
@@ -82,31 +61,27 @@ class CureTest(parameterized.TestCase):
 
 class EquivalentKernelTest(parameterized.TestCase):
 
-  @parameterized.parameters((3, 1), (2, 2))
-  def test_clean_upsamplers_have_equal_phases(self, scale, n):
+  def test_clean_upsamplers_have_equal_phases(self):
     draw = lambda *shape: jnp.asarray(normal(*shape, mean=.5))
     with jax.enable_x64(True):
-      icnr = tconv.initializers.icnr(scale)(
-          jax.random.key(0), (*(3,) * n, 4, scale**n * 2), float)
-      small, wide = draw(*(3,) * n, 4, 2), draw(*(4,) * n, 2, 4)
+      icnr = tconv.initializers.icnr(2)(
+          jax.random.key(0), (3, 3, 4, 8), float)
+      small, wide = draw(3, 3, 4, 2), draw(3, 3, 2, 4)
+      up = lambda y, kernel=wide: tconv.conv_transpose(y, kernel, 2)
       upsamplers = {
-          'icnr': lambda y: tconv.sub_pixel_conv(y, icnr, scale),
-          'nearest': lambda y: tconv.resize_conv(y, small, scale),
+          'icnr': lambda y: tconv.sub_pixel_conv(y, icnr, 2),
+          'nearest': lambda y: tconv.resize_conv(y, small, 2),
           'bilinear': lambda y: tconv.resize_conv(
-              y, small, scale, method='bilinear'),
-          'equal': lambda y: tconv.conv_transpose(
-              y, tconv.equalize_phases(wide, scale), scale),
-          'hold': lambda y: tconv.zero_order_hold(
-              tconv.conv_transpose(y, wide, scale), scale)}
+              y, small, 2, method='bilinear'),
+          'equal': lambda y: up(y, tconv.equalize_phases(wide, 2)),
+          'hold': lambda y: tconv.zero_order_hold(up(y), 2),
+          'painted': up}
       rho = {name: tconv.phase_nonuniformity(tconv.equivalent_kernel(
-          upsampler, (scale,) * n, 4), (scale,) * n).item()
+          jax.jit(upsampler), (2, 2), 4), (2, 2)).item()
              for name, upsampler in upsamplers.items()}
-      painted = tconv.phase_nonuniformity(tconv.equivalent_kernel(
-          lambda y: tconv.conv_transpose(y, wide, scale), (scale,) * n, 4),
-          (scale,) * n).item()
+    self.assertGreater(rho.pop('painted'), .01)
     for name, value in rho.items():
       self.assertLess(value, 1e-12, name)
-    self.assertGreater(painted, .01)
 
   def test_it_is_the_kernel_of_a_transposed_convolution(self):
     kernel = jnp.float32(normal(5, 2, 3, 4))
@@ -126,16 +101,14 @@ class EquivalentKernelTest(parameterized.TestCase):
                         for s in shifts), 1e-4)
 
   def test_errors(self):
-    for arguments, options, message in (
-        ((2, 1), {}, 'strides must be a sequence'),
-        (((0,), 1), {}, 'strides must be .*0'),
-        (((2,), 2.5), {}, 'channels must be .*2.5'),
-        (((2,), 1), {'reach': -1}, 'reach must be .*-1')):
+    for changes, message in (
+        ({'strides': 2}, 'strides must be a sequence'),
+        ({'channels': 2.5}, 'channels must be .*2.5'),
+        ({'reach': -1}, 'reach must be .*-1'),
+        ({}, r'enlarge size \(9,\) by \(2,\) to \(18,\); got \(9,\)')):
       with self.assertRaisesRegex(ValueError, message):
-        tconv.equivalent_kernel(lambda y: y, *arguments, **options)
-    with self.assertRaisesRegex(
-        ValueError, r'enlarge size \(9,\) by \(2,\) to \(18,\); got \(9,\)'):
-      tconv.equivalent_kernel(lambda y: y, (2,), 1)
+        tconv.equivalent_kernel(
+            lambda y: y, **{'strides': (2,), 'channels': 1} | changes)
 
 
 if __name__ == '__main__':

@@ -13,7 +13,6 @@ import tconv
 from tconv import dispatch
 from tconv import geometry as geometry_lib
 from tconv.forms import matrix
-from tconv.forms import vjp
 
 GEOMETRY = geometry_lib.conv_geometry((6, 5), (3, 2), (2, 1), 'SAME', (1, 2), 2)
 X = jax.ShapeDtypeStruct((2, 6, 5, 4), jnp.bfloat16)
@@ -50,15 +49,9 @@ class FormsTest(parameterized.TestCase):
                        (lax.Precision.HIGHEST,) * 2)
 
   def test_the_matrix_holds_the_taps_whatever_the_precision(self):
-    build = functools.partial(matrix.conv_matrix, geometry=GEOMETRY)
-    for eqn in products(build, W):
-      self.assertEqual(eqn.params['precision'],
-                       (lax.Precision.HIGHEST,) * 2)
-
-  def test_a_form_may_have_its_own_convolution(self):
-    self.assertIs(dispatch.implementation('conv', 'vjp'), vjp.conv)
-    self.assertIs(dispatch.implementation('conv_kernel_grad', 'vjp'),
-                  vjp.conv_kernel_grad)
+    for eqn in products(
+        functools.partial(matrix.conv_matrix, geometry=GEOMETRY), W):
+      self.assertEqual(eqn.params['precision'], (lax.Precision.HIGHEST,) * 2)
 
 
 class AutoTest(parameterized.TestCase):
@@ -70,9 +63,7 @@ class AutoTest(parameterized.TestCase):
         ((16, (4, 4), 1024, 512, 4, 2, 1), *['overlap_add'] * 3),
         ((16, (8, 8), 512, 256, 4, 2, 1), 'overlap_add', 'overlap_add',
          'taps'),
-        ((16, (16, 16), 256, 128, 5, 2, 1), 'overlap_add', 'vjp', 'vjp'),
         ((1, (16, 16), 21, 21, 64, 32, 1), *['polyphase'] * 3),
-        ((1, (16, 16, 16), 64, 32, 3, 2, 1), 'overlap_add', 'vjp', 'taps'),
         ((4, (32, 32), 64, 64, 3, 1, 1), 'lax', 'vjp', 'vjp'),
         ((4, (32, 32), 64, 64, 4, 2, 4), 'polyphase', 'polyphase', 'taps'),
         ((4, (56, 56), 128, 128, 3, 1, 128), *['taps'] * 3)):

@@ -3,30 +3,16 @@
 import contextlib
 import functools
 import inspect
-import io
 import itertools
-import json
-import os
-import pathlib
-import shutil
 import signal
-import tempfile
 import warnings
 
 from absl.testing import absltest
 import jax
-import jax.numpy as jnp
-import ml_collections
 import numpy as np
-from PIL import Image
 
-from experiments.data import images
-from experiments.harness import loop
-from experiments.harness import records
-from experiments.harness import workdir as workdir_lib
 import tconv
 from tconv import dialects
-from tconv import tuning_cache
 
 SECONDS = 60  # For one case; the slowest takes a few.
 NUMBERS = (0, 1, 2, 3, -1, 7, 300, True, 2.5, None, '2', (2, 2), (1, 2, 3),
@@ -55,7 +41,6 @@ FUNCTIONS = [
 
 @contextlib.contextmanager
 def soon():
-  """Fails what takes too long."""
   def fail(*_):
     raise AssertionError(f'takes more than {SECONDS} s')
 
@@ -109,143 +94,6 @@ class ArgumentsTest(absltest.TestCase):
       except Exception as error:
         raise AssertionError(f'{function} {arguments}') from error
     self.assertBetween(refused, 40, 360)  # Some are fine.
-
-
-def mutilate(content, draw):
-  """Cuts, empties, or changes bytes, at random."""
-  content = bytearray(content)
-  match draw.integers(4):
-    case 0:
-      return bytes(content[:draw.integers(len(content) + 1)])
-    case 1:
-      return draw.bytes(len(content))
-    case 2:
-      return bytes(content) + draw.bytes(20)
-  for _ in range(draw.integers(1, 9)):
-    if content:
-      content[draw.integers(len(content))] = draw.integers(256)
-  return bytes(content)
-
-
-class FilesTest(absltest.TestCase):
-  """Images, recordings, checkpoints and other files of a run."""
-
-  def setUp(self):
-    super().setUp()
-    self.draw = np.random.default_rng(0)
-    self.folder = pathlib.Path(
-        self.enter_context(tempfile.TemporaryDirectory()))
-    self.work = self.folder / 'work'
-    self.work.mkdir()
-    self.addCleanup(os.chdir, os.getcwd())
-    (self.folder / 'here').mkdir()
-    os.chdir(self.folder / 'here')
-
-  def tearDown(self):
-    # Nothing is written but to where it was told to.
-    self.assertCountEqual(os.listdir(self.folder), ['work', 'here'])
-    self.assertEmpty(os.listdir(self.folder / 'here'))
-    super().tearDown()
-
-  def test_images(self):
-    pixels = self.draw.integers(256, size=(20, 30, 3)).astype(np.uint8)
-    whole = []
-    for kind in ('PNG', 'JPEG', 'TIFF', 'GIF', 'WEBP', 'BMP'):
-      stored = io.BytesIO()
-      Image.fromarray(pixels).save(stored, kind)
-      whole.append(stored.getvalue())
-    stored = io.BytesIO()
-    Image.fromarray(pixels[..., 0].astype(np.uint16)).save(stored, 'PNG')
-    whole.append(stored.getvalue())
-    file = self.work / 'image'
-    for content, _ in zip(itertools.cycle(whole), range(50)):
-      file.write_bytes(mutilate(content, self.draw))
-      with soon():
-        try:
-          read, _ = images.read(str(file))
-        except images.ImageError as error:
-          self.assertNotIn('\n', str(error))
-        else:  # The damage is one of values.
-          self.assertTrue(np.isfinite(read).all())
-
-  def test_a_bomb(self):
-    file = self.work / 'bomb.png'
-    Image.new('1', (20_000, 20_000)).save(file)
-    with self.assertRaisesRegex(images.ImageError, '400000000 pixels'):
-      images.read(str(file))
-
-  def test_recordings(self):
-    os.environ['XDG_CACHE_HOME'], before = (
-        str(self.work), os.environ['XDG_CACHE_HOME'])
-    self.addCleanup(os.environ.__setitem__, 'XDG_CACHE_HOME', before)
-    up = lambda y, w: tconv.conv_transpose(y, w, 2)
-    y, w = jnp.ones((1, 3, 3, 2)), jnp.ones((3, 3, 2, 2))
-    tconv.tune(up, y, w)
-    expected = up(y, w)
-    files = [file for file in self.work.rglob('*') if file.is_file()]
-    whole = {file: file.read_bytes() for file in files}
-    for file, _ in zip(itertools.cycle(files), range(8)):
-      file.write_bytes(mutilate(whole[file], self.draw))
-      with soon(), warnings.catch_warnings():
-        warnings.simplefilter('ignore')  # That it is ignored.
-        jax.clear_caches()
-        tuning_cache._warn_once.cache_clear()
-        np.testing.assert_array_equal(up(y, w), expected)
-      file.write_bytes(whole[file])
-
-  def test_checkpoints_and_events(self):
-    def train(workdir, num_steps):
-      step = lambda state, batch: (.7 * state + batch, {'loss': batch})
-      with contextlib.redirect_stdout(io.StringIO()):
-        return loop.train(
-            step, jnp.zeros(9),
-            lambda start, shard: map(jnp.float32, itertools.count(start)),
-            num_steps=num_steps, log_every=2, save_every=2, label='../up',
-            workdir=workdir)
-
-    whole = self.work / 'whole'
-    whole.mkdir()
-    (whole / 'metrics.jsonl').touch()
-    train(whole, 4)
-    files = [file.relative_to(whole) for file in sorted(whole.rglob('*'))
-             if file.is_file()]
-    expected = None
-    for i, file in zip(range(16), itertools.cycle(files)):
-      workdir = self.work / str(i)
-      shutil.copytree(whole, workdir)
-      content = (whole / file).read_bytes()
-      (workdir / file).write_bytes(mutilate(content, self.draw))
-      with soon():
-        state = train(workdir, 5)
-      expected = state if expected is None else expected
-      np.testing.assert_array_equal(state, expected, str(file))
-      shutil.rmtree(workdir)
-
-  def test_records_of_a_run(self):
-    config = ml_collections.ConfigDict({'n': 3, 'names': ('x', 'y')})
-    path = self.work / 'run'
-    with workdir_lib.opened(str(path), config):
-      pass
-    (path / 'metrics.jsonl').write_text(
-        '{"run": "a", "step": 1, "loss": 2.0}\n' * 3)
-    whole = {name: (path / name).read_bytes()
-             for name in ('config.json', 'metrics.jsonl')}
-    for i in range(50):
-      name = list(whole)[i % 2]
-      (path / name).write_bytes(mutilate(whole[name], self.draw))
-      with soon():
-        try:
-          with workdir_lib.opened(str(path), config):
-            pass
-        except workdir_lib.RunError as error:
-          self.assertIn('another config', str(error))
-        else:
-          json.loads((path / 'config.json').read_text())
-        for curves in records.history(path).values():
-          for steps, values in curves.values():
-            self.assertEqual(len(steps), len(values))
-      for known, content in whole.items():
-        (path / known).write_bytes(content)
 
 
 if __name__ == '__main__':

@@ -1,3 +1,5 @@
+import contextlib
+
 from absl.testing import absltest
 from absl.testing import parameterized
 from jax import lax
@@ -27,54 +29,39 @@ class GeometryTest(parameterized.TestCase):
     self.assertBetween(high - actual_high, 0, stride - 1)
     self.assertEqual(result.coarse_size, (-(-size // stride),))
 
-  # PyTorch 2.13: torch.nn.functional.conv_transpose1d(x, w, stride, padding,
-  # output_padding, dilation=d).shape[-1] by its documented formula.
-  @parameterized.parameters(
-      # size, kernel, stride, padding, output_padding, dilation -> fine
-      (5, 3, 1, 0, 0, 1, 7), (5, 3, 2, 1, 0, 1, 9), (5, 3, 2, 1, 1, 1, 10),
-      (4, 4, 2, 1, 0, 1, 8), (3, 2, 3, 0, 2, 1, 10), (3, 3, 1, 0, 1, 2, 8))
-  def test_sizes_in_numbers(self, size, kernel, stride, padding, extra,
-                            dilation, fine):
-    result = geometry.conv_transpose_geometry(
-        (size,), (kernel,), (stride,), padding, (dilation,),
-        output_padding=extra)
-    self.assertEqual(result.fine_size, (fine,))
+  def test_sizes_in_numbers(self):
+    # By the documented formula of torch.nn.functional.conv_transpose1d.
+    for size, kernel, stride, padding, extra, dilation, fine in (
+        (5, 3, 2, 1, 0, 1, 9), (5, 3, 2, 1, 1, 1, 10),
+        (3, 2, 3, 0, 2, 1, 10), (3, 3, 1, 0, 1, 2, 8)):
+      result = geometry.conv_transpose_geometry(
+          (size,), (kernel,), (stride,), padding, (dilation,),
+          output_padding=extra)
+      self.assertEqual(result.fine_size, (fine,))
 
   @parameterized.product(size=[1, 4], kernel=[1, 2, 3, 4, 5],
                          stride=[1, 2, 3, 4], padding=['SAME', 'VALID', 1])
   def test_every_output_size_of_the_range_goes_back(
       self, size, kernel, stride, padding):
-    def transposed(output_size):
-      return geometry.conv_transpose_geometry(
-          (size,), (kernel,), (stride,), padding, (1,),
-          output_size=output_size)
-
-    legal = []
+    legal, forward = [], []
     for fine in range(1, 30):
       try:
-        legal.append(transposed(fine))
+        legal.append(geometry.conv_transpose_geometry(
+            (size,), (kernel,), (stride,), padding, (1,), output_size=fine))
       except ValueError as error:
         self.assertRegex(
             str(error), 'output_size must lie within|leaves an empty result')
-    # Exactly those whose forward convolution has this size and this geometry.
-    forward = []
-    for fine in range(1, 30):
-      try:
+      with contextlib.suppress(ValueError):  # Of an empty result.
         result = geometry.conv_geometry(
             (fine,), (kernel,), (stride,), padding, (1,))
-      except ValueError:
-        continue
-      if result.coarse_size == (size,):
-        forward.append(result)
+        forward += [result] if result.coarse_size == (size,) else []
+    # Exactly those whose forward convolution has this size and this geometry.
     self.assertEqual(legal, forward)
 
-  # flax 0.12, linen.Conv: ((k_eff - 1) // 2, k_eff // 2).
-  @parameterized.parameters((1, 1, (0, 0)), (2, 1, (0, 1)), (3, 1, (1, 1)),
-                            (4, 1, (1, 2)), (2, 3, (1, 2)))
-  def test_circular_wraps_the_odd_position_at_the_high_end(
-      self, kernel, dilation, pads):
-    self.assertEqual(
-        geometry.circular_pads((kernel,), (dilation,)), (pads,))
+  def test_circular_wraps_the_odd_position_at_the_high_end(self):
+    # As flax.linen.Conv: ((k_eff - 1) // 2, k_eff // 2).
+    self.assertEqual(geometry.circular_pads((1, 4, 2), (1, 1, 3)),
+                     ((0, 0), (1, 2), (1, 2)))
 
   @parameterized.parameters(
       ('same', 'SAME'), ('CIRCULAR', 'CIRCULAR'), (2, ((2, 2), (2, 2))),

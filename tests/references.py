@@ -12,57 +12,47 @@ def integers(seed, shape, dtype=np.float32):
   return np.random.default_rng(seed).integers(-4, 5, shape).astype(dtype)
 
 
-def _terms(fine, coarse, kernel_size, strides, dilation, padding):
-  """Yields (fine position, tap, coarse position) of every term inside."""
-  for i in np.ndindex(*coarse):
-    for k in np.ndindex(*kernel_size):
+def _terms(x, w, y, geometry):
+  """Yields views x [N, C], w [C, O], y [N, O] of each group and product."""
+  g = geometry
+  groups = g.feature_group_count
+  fine, coarse = x.shape[-1] // groups, y.shape[-1] // groups
+  for i in np.ndindex(*g.coarse_size):
+    for k in np.ndindex(*g.kernel_size):
       at = tuple(a * s + b * d - lo for a, b, s, d, (lo, _) in zip(
-          i, k, strides, dilation, padding))
-      if all(0 <= f < size for f, size in zip(at, fine)):
-        yield at, k, i
-
-
-def _group_pairs(groups, fine_channels, coarse_channels):
-  """Yields (slice of C, slice of O) of each group."""
-  c, o = fine_channels // groups, coarse_channels // groups
-  for g in range(groups):
-    yield slice(g * c, (g + 1) * c), slice(g * o, (g + 1) * o)
+          i, k, g.strides, g.dilation, g.padding))
+      if all(0 <= f < size for f, size in zip(at, g.fine_size)):
+        for group in range(groups):
+          c = slice(group * fine, (group + 1) * fine)
+          o = slice(group * coarse, (group + 1) * coarse)
+          yield (x[(slice(None), *at, c)], w[(*k, slice(None), o)],
+                 y[(slice(None), *i, o)])
 
 
 def conv(x, w, geometry):
   """[N, *coarse, O] from x [N, *fine, C] and w [*K, C / groups, O]."""
   y = np.zeros((x.shape[0], *geometry.coarse_size, w.shape[-1]),
                np.result_type(x, w))
-  for f, k, i in _terms(*_facts(geometry)):
-    for c, o in _group_pairs(
-        geometry.feature_group_count, x.shape[-1], w.shape[-1]):
-      y[(slice(None), *i, o)] += x[(slice(None), *f, c)] @ w[(*k, ..., o)]
+  for a, b, c in _terms(x, w, y, geometry):
+    c += a @ b
   return y
 
 
 def conv_transpose(y, w, geometry):
   """[N, *fine, C] from y [N, *coarse, O] and w [*K, C / groups, O]."""
-  groups = geometry.feature_group_count
-  channels = w.shape[-2] * groups
+  channels = w.shape[-2] * geometry.feature_group_count
   x = np.zeros((y.shape[0], *geometry.fine_size, channels),
                np.result_type(y, w))
-  for f, k, i in _terms(*_facts(geometry)):
-    for c, o in _group_pairs(groups, channels, w.shape[-1]):
-      x[(slice(None), *f, c)] += y[(slice(None), *i, o)] @ w[(*k, ..., o)].T
+  for a, b, c in _terms(x, w, y, geometry):
+    a += c @ b.T
   return x
 
 
 def conv_kernel_grad(x, y, geometry):
   """[*K, C / groups, O] from x [N, *fine, C] and y [N, *coarse, O]."""
-  groups = geometry.feature_group_count
-  w = np.zeros((*geometry.kernel_size, x.shape[-1] // groups, y.shape[-1]),
+  channels = x.shape[-1] // geometry.feature_group_count
+  w = np.zeros((*geometry.kernel_size, channels, y.shape[-1]),
                np.result_type(x, y))
-  for f, k, i in _terms(*_facts(geometry)):
-    for c, o in _group_pairs(groups, x.shape[-1], y.shape[-1]):
-      w[(*k, ..., o)] += x[(slice(None), *f, c)].T @ y[(slice(None), *i, o)]
+  for a, b, c in _terms(x, w, y, geometry):
+    b += a.T @ c
   return w
-
-
-def _facts(geometry):
-  return (geometry.fine_size, geometry.coarse_size, geometry.kernel_size,
-          geometry.strides, geometry.dilation, geometry.padding)

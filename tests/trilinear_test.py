@@ -1,4 +1,4 @@
-"""Adjointness, derivatives, batching and sharding of the three operations."""
+"""Derivatives, batching and sharding of the three operations."""
 
 import functools
 import os
@@ -23,8 +23,6 @@ import tconv
 from tconv import dispatch
 from tests.references import integers
 
-METHODS = dispatch.METHODS
-
 # A grouped, dilated, asymmetric case with channels, on a 4x5 coarse grid.
 OPTIONS = dict(strides=(2, 1), padding=((1, 0), (-1, 2)),
                kernel_dilation=(1, 2), feature_group_count=2)
@@ -39,24 +37,8 @@ def energy(y, w):
   return (up(y, w)**2).sum()
 
 
-class AdjointTest(parameterized.TestCase):
-
-  @parameterized.parameters(((5, 6), 1), ((8, 7), 2), ((8, 7), 3))
-  def test_inner_products_agree(self, size, stride):
-    kernel, x = integers(0, (3, 4, 2, 5)), integers(1, (2, *size, 2))
-    cx = tconv.conv(x, kernel, stride, 'VALID')
-    y = integers(2, cx.shape)
-    transposed = jax.jit(lambda y, kernel: [tconv.conv_transpose(
-        y, kernel, strides=stride, padding='VALID', output_size=size,
-        method=method) for method in METHODS])(y, kernel)
-    # Small integers: both sums are exact, so equality needs no tolerance.
-    for cy in transposed:
-      self.assertEqual(np.vdot(cx, y), np.vdot(x, cy))
-
-  def test_one_form_in_three_arguments(self):
-    value = (X * up(Y, W)).sum()
-    self.assertEqual(value, (Y * down(X, W)).sum())
-    self.assertEqual(value, (W * taps(X, Y)).sum())
+gradients = jax.jit(jax.grad(energy, (0, 1)))
+output_and_gradients = jax.jit(lambda y, w: (up(y, w), gradients(y, w)))
 
 
 @pytest.mark.gpu
@@ -67,24 +49,8 @@ class DerivativesTest(parameterized.TestCase):
       draw = np.random.default_rng(0)
       y, w, x = ((draw.normal(size=(*a.shape, 2)) @ [1, 1j]) for a in (Y, W, X))
       check_grads(jax.jit(up), (y, w), 2)
-      check_grads(jax.jit(down), (x, w), 2)
-      check_grads(jax.jit(taps), (x, y), 2)
-
-  def test_transforms_keep_value_and_gradient(self):
-    expected, *others = jax.jit(lambda *a: [
-        jax.value_and_grad(transform(energy), (0, 1))(*a) for transform in (
-            lambda f: f, jax.checkpoint,
-            lambda f: lambda *a: jax.linearize(f, *a)[0])])(Y, W)
-    for actual in others:
-      chex.assert_trees_all_equal(actual, expected)
-
-  def test_hessian_of_a_quadratic_is_its_matrix(self):
-    y = Y[:1, :2, :2]
-    hessian, c = jax.jit(lambda y, w: (
-        jax.hessian(energy)(y, w), jax.jacfwd(up)(y, w)))(y, W)
-    hessian = np.reshape(hessian, (y.size, y.size))
-    c = np.reshape(c, (-1, y.size))
-    np.testing.assert_array_equal(hessian, 2 * c.T @ c)
+      check_grads(jax.jit(lambda x, w, y: (down(x, w), taps(x, y))), (x, w, y),
+                  1)
 
   def test_no_gradient_passes_through_xla(self):
     # Derivatives of any order are made of the three primitives alone.
@@ -93,49 +59,29 @@ class DerivativesTest(parameterized.TestCase):
     self.assertIn('tconv_conv_kernel_grad', names)
     self.assertNotIn('conv_general_dilated', names)
 
-  def test_precision_is_that_of_the_operation(self):
-    step = jax.grad(lambda y, w: (up(y, w, precision='highest')**2).sum(),
-                    (0, 1))
-    eqns = [e for e in jax.make_jaxpr(step)(Y, W).eqns
-            if e.primitive.name.startswith('tconv')]
-    self.assertLen(eqns, 3)
-    for eqn in eqns:
-      self.assertEqual(eqn.params['precision'], jax.lax.Precision.HIGHEST)
-
   def test_preferred_element_type_under_grad(self):
     y, w = (a.astype(jnp.bfloat16) for a in (Y, W))
     wide = functools.partial(up, preferred_element_type=jnp.float32)
     self.assertEqual(wide(y, w).dtype, jnp.float32)
-    dy, dw = jax.grad(lambda y, w: (wide(y, w)**2).sum(), (0, 1))(y, w)
-    expected = jax.grad(energy, (0, 1))(Y, W)
-    chex.assert_trees_all_equal(
-        (dy, dw), jax.tree.map(lambda g: g.astype(jnp.bfloat16), expected))
+    actual = jax.jit(jax.grad(lambda y, w: (wide(y, w)**2).sum(), (0, 1)))(y, w)
+    chex.assert_trees_all_equal(actual, jax.tree.map(
+        lambda g: g.astype(jnp.bfloat16), gradients(Y, W)))
 
 
 @pytest.mark.gpu
 class BatchingTest(parameterized.TestCase):
 
-  @parameterized.parameters(((0, None),), ((None, 0),), ((0, 0),), ((1, 2),))
+  @parameterized.parameters(((0, None),), ((None, 0),), ((1, 2),))
   def test_vmap_equals_a_loop(self, mapped):
-    function = lambda y, w: (up(y, w), *jax.grad(energy, (0, 1))(y, w))
-    y, w = integers(3, (3, *Y.shape)), integers(4, (3, *W.shape))
-    row = lambda i: jax.jit(function)(
-        Y if mapped[0] is None else y[i], W if mapped[1] is None else w[i])
-    arguments = (Y if mapped[0] is None else np.moveaxis(y, 0, mapped[0]),
-                 W if mapped[1] is None else np.moveaxis(w, 0, mapped[1]))
+    arguments, rows = [], []
+    for seed, one, axis in zip((3, 4), (Y, W), mapped):
+      many = integers(seed, (3, *one.shape))
+      arguments.append(one if axis is None else np.moveaxis(many, 0, axis))
+      rows.append([one] * 3 if axis is None else many)
+    expected = map(output_and_gradients, *rows)
     chex.assert_trees_all_equal(
-        jax.jit(jax.vmap(function, mapped))(*arguments),
-        jax.tree.map(lambda *rows: np.stack(rows), *map(row, range(3))))
-
-  def test_options_are_kept(self):
-    wide = functools.partial(up, method='matrix', precision='highest',
-                             preferred_element_type=jnp.float32)
-    [eqn] = [e for e in jax.make_jaxpr(jax.vmap(wide, (0, None)))(
-        Y[None].astype(jnp.float16), W.astype(jnp.float16)).eqns
-             if e.primitive.name.startswith('tconv')]
-    self.assertEqual(eqn.params['method'], 'matrix')
-    self.assertEqual(eqn.params['precision'], jax.lax.Precision.HIGHEST)
-    self.assertEqual(eqn.outvars[0].aval.dtype, jnp.float32)
+        jax.jit(jax.vmap(output_and_gradients, mapped))(*arguments),
+        jax.tree.map(lambda *rows: np.stack(rows), *expected))
 
 
 class JetTest(parameterized.TestCase):
@@ -153,22 +99,11 @@ class JetTest(parameterized.TestCase):
 
 class RobustnessTest(parameterized.TestCase):
 
-  @parameterized.parameters(up, jax.jit(jax.grad(energy)))
-  def test_debug_nans_names_the_operation(self, function):
-    with jax.debug_nans(True), self.assertRaisesRegex(
-        FloatingPointError, 'tconv_conv_transpose'):
-      function(np.full(Y.shape, np.inf, Y.dtype), np.zeros_like(W))
-
   def test_no_channels(self):
-    x, y = np.ones((1, 8, 0)), np.ones((1, 4, 4))
-    w = np.ones((3, 0, 4))
-    options = [{'feature_group_count': 2, 'method': m} for m in METHODS]
-    for each, down, taps in jax.jit(lambda x, y, w: [(
-        tconv.conv_transpose(y, w, 2, **o), tconv.conv(x, w, 2, **o),
-        tconv.conv_kernel_grad(x, y, 3, 2, **o)) for o in options])(x, y, w):
-      self.assertEqual(each.shape, (1, 8, 0))
-      np.testing.assert_array_equal(down, np.zeros_like(y))
-      self.assertEqual(taps.shape, w.shape)
+    x, y, w = np.ones((1, 8, 0)), np.ones((1, 4, 4)), np.ones((3, 0, 4))
+    self.assertEqual(tconv.conv_transpose(y, w, 2).shape, x.shape)
+    np.testing.assert_array_equal(tconv.conv(x, w, 2), np.zeros_like(y))
+    self.assertEqual(tconv.conv_kernel_grad(x, y, 3, 2).shape, w.shape)
 
   def test_what_xla_crashes_on_is_avoided(self):
     # jaxlib 0.10.2 would end the process, so this one is a process of its own,
@@ -208,40 +143,32 @@ class ShardingTest(parameterized.TestCase):
 
   @parameterized.parameters(AxisType.Auto, AxisType.Explicit)
   def test_batch_stays_sharded(self, axis_type):
-    expected = jax.jit(up)(Y, W)
-    mesh = jax.make_mesh((4,), ('data',), axis_types=(axis_type,))
-    with jax.set_mesh(mesh):
-      y = jax.device_put(Y, NamedSharding(mesh, P('data')))
-      w = jax.device_put(W, NamedSharding(mesh, P()))
-      results = jax.jit(lambda y, w: {
-          method: up(y, w, method=method) for method in METHODS})(y, w)
-      for method, x in results.items():
-        np.testing.assert_array_equal(x, expected)
-        if method == 'auto' or axis_type == AxisType.Explicit:
-          self.assertEqual(x.sharding.spec[0], 'data')
-
-  @parameterized.parameters(AxisType.Auto, AxisType.Explicit)
-  def test_gradients_of_sharded_arrays(self, axis_type):
+    expected = output_and_gradients(Y, W)
     mesh = jax.make_mesh((2, 2), ('data', 'model'), axis_types=(axis_type,) * 2)
     with jax.set_mesh(mesh):
       y = jax.device_put(Y, NamedSharding(mesh, P('data')))
       w = jax.device_put(W, NamedSharding(mesh, P(None, None, None, 'model')))
-      actual = jax.jit(jax.grad(energy, (0, 1)))(y, w)
-      chex.assert_trees_all_equal(actual, jax.grad(energy, (0, 1))(Y, W))
-      self.assertEqual(actual[0].sharding.spec[0], 'data')
+      chosen, by_form = jax.jit(lambda y, w: (
+          (up(y, w), jax.grad(energy, (0, 1))(y, w)),
+          {method: up(y, w, method=method) for method in dispatch.FORMS}))(y, w)
+      chex.assert_trees_all_equal(chosen, expected)
+      for array in chosen[0], chosen[1][0]:
+        self.assertEqual(array.sharding.spec[0], 'data')
+      for x in by_form.values():
+        np.testing.assert_array_equal(x, expected[0])
+        if axis_type == AxisType.Explicit:
+          self.assertEqual(x.sharding.spec[0], 'data')
 
-  @parameterized.parameters(((None, 'data'),), (('data', 'x'),))
-  def test_explicit_sharding_under_vmap(self, spec):
+  def test_explicit_sharding_under_vmap(self):
     mesh = jax.make_mesh((2, 2), ('data', 'x'),
                          axis_types=(AxisType.Explicit,) * 2)
     y, w = integers(0, (4, 4, 4, 4, 4)), integers(1, (3, 3, 2, 4))
-    wrapped = functools.partial(
-        tconv.conv_transpose, strides=2, padding='CIRCULAR',
-        feature_group_count=2)
+    wrapped = lambda y, w: tconv.conv_transpose(
+        y, w, 2, 'CIRCULAR', feature_group_count=2)
     loss = lambda y, w: (wrapped(y, w)**2).sum()
     both = lambda y, w: (wrapped(y, w), *jax.grad(loss, (0, 1))(y, w))
     with jax.set_mesh(mesh):
-      sharded = jax.device_put(y, NamedSharding(mesh, P(*spec)))
+      sharded = jax.device_put(y, NamedSharding(mesh, P('data', 'x')))
       shared = jax.device_put(w, NamedSharding(mesh, P()))
       actual = jax.jit(jax.vmap(both, (0, None)))(sharded, shared)
     chex.assert_trees_all_equal(actual, jax.tree.map(
@@ -260,38 +187,25 @@ class ShardingTest(parameterized.TestCase):
         np.testing.assert_array_equal(result, f(y))
         self.assertEqual(result.sharding.spec[0], 'data')
 
-  @parameterized.parameters(True, False)
-  def test_shard_map(self, jit):
-    mesh = jax.make_mesh((4,), ('data',), axis_types=(AxisType.Auto,))
-
-    @functools.partial(jax.shard_map, mesh=mesh, in_specs=(P('data'), P()),
-                       out_specs=(P('data'), P('data'), P()))
-    def shard(y, w):
-      results = []
-      for method in METHODS if jit else ('auto',):
-        x = up(y, w, method=method)
-        dy = down(x, w, method=method)
-        dw = taps(x, y, method=method)
-        results.append((x, dy, jax.lax.psum(dw, 'data')))
-      return tuple(zip(*results))
-
-    x = up(Y, W)
-    for expected, actual in zip((x, down(x, W), taps(x, Y)), (
-        jax.jit(shard) if jit else shard)(Y, W)):
-      for each in actual:
-        np.testing.assert_array_equal(each, expected)
-
-  def test_shard_map_sums_the_gradient_of_what_is_shared(self):
+  def test_shard_map(self):
     mesh = jax.make_mesh((4,), ('data',), axis_types=(AxisType.Auto,))
     shard = functools.partial(
         jax.shard_map, mesh=mesh, in_specs=(P('data'), P()))
     inside = shard(jax.grad(energy, (0, 1)), out_specs=(P('data'), P()))
+    # The gradient of what is shared is summed over devices.
     outside = jax.grad(
         lambda y, w: shard(lambda *a: jax.lax.psum(energy(*a), 'data'),
                            out_specs=P())(y, w), (0, 1))
-    expected = jax.grad(energy, (0, 1))(Y, W)
-    for step in inside, outside:
-      chex.assert_trees_all_equal(jax.jit(step)(Y, W), expected)
+    by_form = shard(lambda y, w: [
+        up(y, w, method=method) for method in dispatch.FORMS],
+                    out_specs=P('data'))
+    *steps, results = jax.jit(lambda *a: (
+        inside(*a), outside(*a), by_form(*a)))(Y, W)
+    expected, step = output_and_gradients(Y, W)
+    for actual in steps:
+      chex.assert_trees_all_equal(actual, step)
+    for x in results:
+      np.testing.assert_array_equal(x, expected)
 
 
 if __name__ == '__main__':

@@ -49,30 +49,14 @@ class RegistryTest(parameterized.TestCase):
                  'transposed k4 repaired'):
       self.assertIn(name, REGISTRY)
       self.assertNotIn(name, upsamplers.STAGES)
+    for name in 'transposed k0', 'transposed k17', 'sub-pixel icnr':
+      self.assertNotIn(name, REGISTRY)
 
-  @parameterized.parameters(
-      'transposed', 'transposed k', 'transposed k0', 'transposed k3 ', 'cubic',
-      'transposed k3 equal', 'transposed k17', 'sub-pixel icnr', 'bicubic+conv',
-      '')
-  def test_other_names_are_unknown(self, name):
-    self.assertNotIn(name, REGISTRY)
-    if name:
-      self.assertNotIn(name, upsamplers.names(REGISTRY).split(', '))
-
-  def test_names_for_messages_are_short(self):
-    text = upsamplers.names(REGISTRY)
-    for name in 'bicubic', 'transposed kK equal phases', 'sub-pixel ICNR':
-      self.assertEqual(text.split(', ').count(name), 1)
-    self.assertIn(f'K up to {upsamplers.LARGEST_KERNEL}', text)
-
-  @parameterized.product(size=(1, 2, 3, 4, 5), scale=(2, 3, 4))
+  @parameterized.product(size=(1, 2, 3, 4), scale=(2, 3))
   def test_covers_tells_whether_every_pixel_is_written(self, size, scale):
-    layer = nnx.eval_shape(lambda: REGISTRY[f'transposed k{size}'].layer(
-        1, 1, scale, rngs=nnx.Rngs(0)))
-    layer.kernel = nnx.Param(jnp.ones((size, size, 1, 1)))
-    layer.bias = None
-    written = np.asarray(layer(jnp.ones((1, 6, 6, 1))))[
-        0, scale:-scale, scale:-scale] > 0
+    written = tconv.conv_transpose(
+        jnp.ones((1, 6, 6, 1)), jnp.ones((size, size, 1, 1)), scale)[
+            0, scale:-scale, scale:-scale] > 0
     self.assertEqual(written.all(), REGISTRY[f'transposed k{size}'].covers(
         scale))
     for name in 'nearest', 'sub-pixel', 'bilinear+conv':
@@ -88,13 +72,6 @@ class RegistryTest(parameterized.TestCase):
     self.assertIs(type(theirs), nnx.ConvTranspose)
     # Sums of some dozen products in another order.
     np.testing.assert_allclose(ours(images), theirs(images), atol=1e-5)
-
-  @parameterized.parameters('nearest', 'bilinear')
-  def test_resize_convolution_interpolates(self, method):
-    layer = REGISTRY[f'{method}+conv'].layer(3, 2, 2, rngs=nnx.Rngs(0))
-    low = jax.random.uniform(jax.random.key(0), (1, 5, 6, 3))
-    np.testing.assert_array_equal(layer(low), tconv.resize_conv(
-        low, layer.kernel[...], 2, method=method))
 
   @parameterized.parameters(
       ('nearest', 2, (), 0), ('bilinear', 2, (), 4), ('bicubic', 2, (), 16),

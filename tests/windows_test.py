@@ -1,6 +1,5 @@
 """Tiles and devices give what the whole image gives, to the last bit."""
 
-import functools
 import re
 import tempfile
 
@@ -19,26 +18,24 @@ from tests.references import integers
 
 P = jax.P
 KERNEL = integers(1, (4, 4, 3, 2))
-FUNCTIONS = {  # With the halo that the module tells of.
-    'conv_transpose': (lambda y: tconv.conv_transpose(y, KERNEL, 2), 2),
+DOWN = integers(2, (4, 4, 2, 3))
+FUNCTIONS = {  # With the halo that the module tells of, and a tile.
+    'conv_transpose': (lambda y: tconv.conv_transpose(y, KERNEL, 2), 2, 4),
     'grouped': (lambda y: tconv.conv_transpose(
-        y, KERNEL[:, :, :1], 2, feature_group_count=2), 2),
+        y, KERNEL[:, :, :1], 2, feature_group_count=2), 2, 100),
     'dilated': (lambda y: tconv.conv_transpose(
-        y, KERNEL, 2, kernel_dilation=3), 5),
-    'stride 1': (lambda y: tconv.conv(y, integers(2, (4, 4, 2, 3))), 2),
-    'stride 2': (lambda y: tconv.conv(y, integers(2, (4, 4, 2, 3)), 2), 4),
-    'nearest': (lambda y: tconv.upsample(y, 3, method='nearest'), 1),
-    'bilinear': (lambda y: tconv.upsample(y, 2), 1),
-    'bicubic': (lambda y: tconv.upsample(y, 4, method='bicubic'), 2),
+        y, KERNEL, 2, kernel_dilation=3), 5, (12, 8)),
+    'stride 2': (lambda y: tconv.conv(y, DOWN, 2), 4, (12, 8)),
+    'bicubic': (lambda y: tconv.upsample(y, 4, method='bicubic'), 2, 4),
     'up and down': (lambda y: tconv.conv(
-        tconv.conv_transpose(y, KERNEL, 2), integers(2, (3, 3, 3, 4)), 4), 4),
+        tconv.conv_transpose(y, KERNEL, 2), integers(2, (3, 3, 3, 4)), 4), 4,
+                    (12, 8)),
 }
-# Interpolation adds up products of fractions, not of small integers.
-ROUNDED = {'atol': 1e-5}
 
 
 def tolerance(name):
-  return ROUNDED if name.startswith('bi') else {}
+  # Interpolation adds up products of fractions, not of small integers.
+  return {'atol': 1e-5 if name == 'bicubic' else 0, 'rtol': 0}
 
 
 class Stack(nnx.Module):
@@ -61,13 +58,12 @@ class Stack(nnx.Module):
 
 class TiledTest(parameterized.TestCase):
 
-  @parameterized.parameters(*enumerate(FUNCTIONS))
-  def test_tiles_make_the_whole(self, number, name):
-    fn, halo = FUNCTIONS[name]
-    tile = (4, (12, 8), 100)[number % 3 if number < 6 else number % 2]
+  @parameterized.parameters(*FUNCTIONS)
+  def test_tiles_make_the_whole(self, name):
+    fn, halo, tile = FUNCTIONS[name]
     y = integers(0, (2, 24, 16, 2))
     np.testing.assert_allclose(
-        tconv.tiled(fn, tile, halo)(y), fn(y), rtol=0, **tolerance(name))
+        tconv.tiled(fn, tile, halo)(y), fn(y), **tolerance(name))
 
   @hypothesis.settings(max_examples=12, deadline=None, derandomize=True)
   @hypothesis.given(
@@ -90,43 +86,33 @@ class TiledTest(parameterized.TestCase):
     tiled = tconv.tiled(stack, 8, 8)
     tiled(y)
     stack.layers[0].kernel[...] *= 2
-    expected = jax.jit(stack)(y)  # No trace of an older call is left, either.
-    np.testing.assert_allclose(expected, stack(y), atol=1e-5)
-    np.testing.assert_allclose(tiled(y), expected, atol=1e-5)
+    np.testing.assert_allclose(tiled(y), jax.jit(stack)(y), atol=1e-5)
 
   def test_borders_of_a_stack_are_its_own(self):
     stack, y = Stack(), integers(0, (1, 40, 8, 2))
     np.testing.assert_allclose(  # Sums of tens of products in float32.
-        tconv.tiled(stack, (8, 8), 4)(y), stack(y), atol=1e-4)
+        tconv.tiled(stack, (8, 8), 4)(y), jax.jit(stack)(y), atol=1e-4)
 
-  def test_arguments_are_handed_on(self):
+  def test_images_may_lie_on_disk_and_arguments_are_handed_on(self):
     fn = lambda y, w: tconv.conv_transpose(y, w['kernel'], 2)
-    y = integers(0, (1, 9, 9, 2))
-    np.testing.assert_array_equal(
-        tconv.tiled(fn, 4, 2)(y, {'kernel': KERNEL}), fn(y, {'kernel': KERNEL}))
-
-  def test_images_may_lie_on_disk(self):
-    fn, halo = FUNCTIONS['conv_transpose']
-    y = integers(0, (1, 12, 16, 2))
+    y, w = integers(0, (1, 12, 16, 2)), {'kernel': KERNEL}
     with tempfile.TemporaryFile() as small, tempfile.TemporaryFile() as large:
       source = np.memmap(small, np.float32, 'w+', shape=y.shape)
       source[...] = y
       target = np.memmap(large, np.float32, 'w+', shape=(1, 24, 32, 3))
-      result = tconv.tiled(fn, 4, halo)(source, out=target)
+      result = tconv.tiled(fn, 4, 2)(source, w, out=target)
       self.assertIs(result, target)
-      np.testing.assert_array_equal(target, fn(y))
+      np.testing.assert_array_equal(target, fn(y, w))
 
   @parameterized.parameters(
       ({'tile': 0}, 'tile must be one int >= 1'),
-      ({'tile': (4, 4, 4)}, 'sequence of 2'),
       ({'halo': -1}, 'halo must be one int >= 0'),
       ({'tile': 6, 'fn': lambda y: y[:, ::4]}, 'same number of pixels.*strid'),
       ({'halo': 0, 'fn': lambda y: tconv.conv_transpose(y, KERNEL[:1, :1], 2,
                                                         'VALID')[:, :-1]},
        'halo must be larger than 0: a window of 4 pixels gives 7'),
       ({'out': np.zeros((1, 24, 32, 3), int)},
-       r'out must be float32\[1, 24, 32, 3\]; got int64'),
-      ({'out': np.zeros((1, 24, 32, 2), np.float32)}, r'got float32\[.*, 2\]'))
+       r'out must be float32\[1, 24, 32, 3\]; got int64'))
   def test_what_does_not_fit_is_named(self, changes, message):
     options = {'fn': FUNCTIONS['conv_transpose'][0], 'tile': 4, 'halo': 2,
                **changes}
@@ -147,7 +133,7 @@ class ShardedTest(parameterized.TestCase):
 
   @parameterized.parameters(*enumerate(FUNCTIONS))
   def test_devices_make_the_whole(self, number, name):
-    fn, halo = FUNCTIONS[name]
+    fn, halo, _ = FUNCTIONS[name]
     axes = ({'rows': 4}, {'rows': 2, 'columns': 2})[number % 2]
     y = integers(0, (2, 48, 24, 2))
     axis_type = (jax.sharding.AxisType.Auto if len(axes) > 1 else
@@ -158,7 +144,7 @@ class ShardedTest(parameterized.TestCase):
     y = jax.device_put(y, jax.NamedSharding(mesh, P(None, *axes)))
     result = jax.jit(shared)(y)
     np.testing.assert_allclose(
-        result, fn(integers(0, (2, 48, 24, 2))), rtol=0, **tolerance(name))
+        result, fn(integers(0, (2, 48, 24, 2))), **tolerance(name))
     self.assertEqual(result.sharding.spec[1], 'rows')
     # Nobody is sent more than two halos of rows or of columns.
     sent = collectives(shared, y)
@@ -167,21 +153,12 @@ class ShardedTest(parameterized.TestCase):
       self.assertEqual(word, 'collective-permute')
       self.assertEqual(min(size), 2 * halo)
 
-  def test_a_batch_needs_nothing_sent(self):
-    fn, _ = FUNCTIONS['grouped']
-    y = integers(0, (4, 6, 6, 2))
-    mesh = jax.make_mesh((4,), ('batch',))
-    shared = tconv.sharded(fn, P('batch'), 0, mesh=mesh)
-    np.testing.assert_array_equal(jax.jit(shared)(y), fn(y))
-    self.assertEmpty(collectives(shared, y))
-
-  @parameterized.parameters(2, 4)
-  def test_borders_of_a_stack_are_its_own(self, number):
+  def test_borders_of_a_stack_are_its_own(self):
     stack, y = Stack(), integers(0, (1, 40, 8, 2))
-    mesh = jax.make_mesh((number,), ('rows',), devices=jax.devices()[:number])
-    shared = tconv.sharded(stack, P(None, 'rows'), 4, mesh=mesh)
+    with jax.set_mesh(jax.make_mesh((4,), ('rows',))):  # It is taken.
+      result = jax.jit(tconv.sharded(stack, P(None, 'rows'), 4))(jnp.asarray(y))
     np.testing.assert_allclose(  # Sums of tens of products in float32.
-        jax.jit(shared)(y), stack(y), atol=1e-4)
+        result, jax.jit(stack)(y), atol=1e-4)
 
   def test_gradients_are_those_of_the_whole(self):
     fn = lambda x, w: tconv.conv_transpose(x, w, 2, feature_group_count=2)
@@ -191,17 +168,8 @@ class ShardedTest(parameterized.TestCase):
     energy = lambda f: jax.jit(jax.grad(lambda *a: (f(*a)**2).sum(), (0, 1)))
     chex.assert_trees_all_equal(energy(shared)(x, w), energy(fn)(x, w))
 
-  def test_the_mesh_in_use_is_taken(self):
-    fn, halo = FUNCTIONS['conv_transpose']
-    y = integers(0, (1, 16, 6, 2))
-    with jax.set_mesh(jax.make_mesh((4,), ('rows',))):
-      np.testing.assert_array_equal(
-          jax.jit(tconv.sharded(fn, P(None, 'rows'), halo))(jnp.asarray(y)),
-          fn(y))
-
   @parameterized.parameters(
       ({'halo': 3}, 'halo must be at most half of the 4 pixels .*; got 3'),
-      ({'halo': (1, 2, 3)}, 'sequence of 2'),
       ({'spec': P(None, None, None, 'rows')}, 'spec must .* at most 3'),
       ({'fn': lambda y: y[:, ::4]}, 'gives 0.25 pixels for each .* of 2'),
       ({'fn': lambda y: tconv.conv_transpose(y, KERNEL, 2, 'VALID')},
@@ -211,27 +179,8 @@ class ShardedTest(parameterized.TestCase):
                'spec': P(None, 'rows'), **changes}
     mesh = jax.make_mesh((4,), ('rows',))
     with self.assertRaisesRegex(ValueError, message):
-      tconv.sharded(**options, mesh=mesh)(integers(0, (1, 16, 16, 2)))
-
-
-class CompilerTest(parameterized.TestCase):
-  """What XLA does by itself with an image that devices share."""
-
-  @parameterized.parameters('auto', 'lax')
-  def test_a_halo_is_exchanged_and_nothing_gathered(self, method):
-    mesh = jax.make_mesh(
-        (4,), ('rows',), axis_types=(jax.sharding.AxisType.Auto,))
-    rows = jax.NamedSharding(mesh, P(None, 'rows'))
-    y, w = integers(0, (1, 128, 96, 8)), integers(1, (4, 4, 6, 8))
-    up = jax.jit(
-        functools.partial(tconv.conv_transpose, strides=2, method=method),
-        in_shardings=(rows, jax.NamedSharding(mesh, P())), out_shardings=rows)
-    sent = collectives(up, y, w)
-    self.assertEqual({word for word, _ in sent}, {'collective-permute'})
-    for _, (_, height, *_) in sent:
-      self.assertLess(height, 3)
-    np.testing.assert_array_equal(
-        up(y, w), tconv.conv_transpose(y, w, strides=2))
+      jax.eval_shape(tconv.sharded(**options, mesh=mesh),
+                     integers(0, (1, 16, 16, 2)))
 
 
 if __name__ == '__main__':
