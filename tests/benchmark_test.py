@@ -26,8 +26,8 @@ from tests.timing.entries import entry
 
 TINY = ('tiny', 'a paper', 2, (3, 4), 5, 3, 4, 2, 1)
 GROUPED = ('grouped', 'another', 1, (4,), 4, 4, 3, 2, 0, 1, 1, 2)
-SERIES = {'size': (('8x8', '', 1, (4, 4), 2, 2, 4, 2, 1),), 'stride': (
-    ('s1', '', 1, (8,), 2, 2, 2, 1, 0), ('s2', '', 1, (4,), 2, 2, 4, 2, 1))}
+SERIES = {'size': (('8x8', '', 1, (4, 4), 2, 2, 4, 2, 1),),
+          'stride': (('s2', '', 1, (4,), 2, 2, 4, 2, 1),)}
 
 
 class BenchmarkTest(parameterized.TestCase):
@@ -36,14 +36,13 @@ class BenchmarkTest(parameterized.TestCase):
     super().setUp()
     folder = self.enter_context(tempfile.TemporaryDirectory())
     self.out = pathlib.Path(folder) / 'new' / 'folder'
-    self.screen, self.terminal = io.StringIO(), False
+    self.screen = io.StringIO()
 
   def run_on(self, *layers, **series):
     config = ml_collections.ConfigDict({
         'layers': layers, 'series': series, 'repeats': 2,
         'out': str(self.out)})
-    benchmark.run(config, rich.console.Console(
-        file=self.screen, width=200, force_terminal=self.terminal),
+    benchmark.run(config, rich.console.Console(file=self.screen, width=200),
                   command='a command')
 
   def read(self):
@@ -54,43 +53,39 @@ class BenchmarkTest(parameterized.TestCase):
     few = mock.Mock(FORMS=('lax', 'overlap_add'))
     with mock.patch.object(contractions, 'dispatch', few), mock.patch.object(
         costs, '_REPEATS', 1):
-      self.run_on(TINY, GROUPED, **SERIES)
+      self.run_on(GROUPED, **SERIES)
     builders, skipped = peers.available()
     found = self.read()
     self.assertEqual(found['threads'], tuning_cache.cores())
     self.assertEqual(found['command'], 'a command')
     self.assertContainsSubset({'python', 'jax', 'flax'}, found['versions'])
     self.assertEqual(set(found['skipped']), set(skipped))
-    self.assertEqual(list(found['layers']), ['tiny', 'grouped'])
-    for name, layer in found['layers'].items():
-      for kind in 'forward', 'training':
-        times = layer['milliseconds'][kind]
-        self.assertEqual(set(builders),
-                         set(times) | set(layer['skipped'][kind]))
-        self.assertContainsSubset({'tconv', 'lax'}, times)
-        self.assertEqual('flax' in times, name == 'tiny')
-        for rounds in times.values():
-          self.assertLen(rounds, 2)
-          self.assertGreater(min(rounds), 0)
-        self.assertGreater(layer['first_call_ms'][kind]['tconv'], 0)
-        self.assertContainsSubset(
-            {'tconv', 'lax'}, layer['temporary_bytes'][kind])
-      self.assertEqual(set(layer['contractions']),
-                       {'conv', 'conv_transpose', 'conv_kernel_grad'})
-      for contraction in layer['contractions'].values():
-        self.assertEqual(list(contraction['milliseconds']),
-                         ['auto', 'lax', 'overlap_add'])
+    layer = found['layers']['grouped']
+    for kind in 'forward', 'training':
+      times = layer['milliseconds'][kind]
+      self.assertEqual(set(builders), set(times) | set(layer['skipped'][kind]))
+      self.assertContainsSubset({'tconv', 'lax'}, times)
+      self.assertIn('flax', layer['skipped'][kind])
+      for rounds in times.values():
+        self.assertLen(rounds, 2)
+        self.assertGreater(min(rounds), 0)
+      self.assertGreater(layer['first_call_ms'][kind]['tconv'], 0)
+      self.assertContainsSubset(
+          {'tconv', 'lax'}, layer['temporary_bytes'][kind])
+    self.assertEqual(
+        {name: list(contraction['milliseconds'])
+         for name, contraction in layer['contractions'].items()},
+        dict.fromkeys(('conv', 'conv_transpose', 'conv_kernel_grad'),
+                      ['auto', 'lax', 'overlap_add']))
     self.assertEqual({name: list(row) for name, row in found['series'].items()},
-                     {'size': ['8x8'], 'stride': ['s1', 's2']})
+                     {'size': ['8x8'], 'stride': ['s2']})
     report = (self.out / 'benchmark.md').read_text()
     for text in report, self.screen.getvalue():
-      for word in ('tiny', 'grouped', 'lax / tconv', 's2', '8x8', 'a command',
-                   f'jax {found["versions"]["jax"]}', 'a paper', *skipped):
+      for word in ('grouped', 'lax / tconv', 's2', '8x8', 'a command',
+                   f'jax {found["versions"]["jax"]}', 'another', *skipped):
         self.assertIn(word, text)
     self.assertTrue((self.out / 'benchmark.png').read_bytes().startswith(
         b'\x89PNG'))
-    self.assertEqual({path.suffix for path in self.out.iterdir()},
-                     {'.json', '.md', '.png'})
 
   @parameterized.parameters(KeyboardInterrupt, workdir.RunError)
   def test_what_was_measured_is_not_lost(self, error):
@@ -102,19 +97,6 @@ class BenchmarkTest(parameterized.TestCase):
     self.assertIn('3.00 at tiny', (self.out / 'benchmark.md').read_text())
     self.assertIn('3.00 at tiny', self.screen.getvalue())
     self.assertTrue((self.out / 'benchmark.png').exists())
-
-  def test_a_terminal_shows_what_is_measured(self):
-    first = entry(forward={'tconv': 1, 'lax': 3})
-
-    def measured(layer, peers, repeats, *, say):
-      del layer, peers, repeats
-      say('some kind')
-      self.assertIn('tiny: some kind', self.screen.getvalue())
-      return first
-
-    self.terminal = True
-    with mock.patch.object(measure, 'measure', measured):
-      self.run_on(TINY)
 
   def test_without_any_other_peer(self):
     missing = {name: None for name in ('torch', 'onnx', 'onnxruntime')}
@@ -141,7 +123,7 @@ class MainTest(parameterized.TestCase):
 
   @parameterized.parameters(
       (workdir.RunError('x differs'), 'error: x differs'),
-      (OSError('no space'), 'error: no space'), (KeyboardInterrupt, 130))
+      (KeyboardInterrupt, 130))
   def test_what_stops_it_is_one_clear_line(self, error, code):
     with mock.patch.object(benchmark, 'run', side_effect=error):
       with self.assertRaises(SystemExit) as stopped:
@@ -163,11 +145,9 @@ class MainTest(parameterized.TestCase):
     jax.config.update.assert_called_once_with(
         'jax_enable_compilation_cache', False)
 
-  def test_arguments_that_are_no_flags(self):
+  def test_mistakes_are_named(self):
     with self.assertRaisesRegex(app.UsageError, "'too much'"):
       benchmark.main(['x', 'too much'], ml_collections.ConfigDict())
-
-  def test_a_folder_that_cannot_be_is_named(self):
     config = ml_collections.ConfigDict({'out': '/dev/null/here'})
     with self.assertRaisesRegex(SystemExit, 'error: .*/dev/null/here'):
       benchmark.main(['x'], config)

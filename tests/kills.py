@@ -23,16 +23,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 
 def start(workdir: pathlib.Path, arguments: Sequence[str],
           **options) -> subprocess.Popen:
-  """Starts a run.
-
-  Args:
-    workdir: of the run.
-    arguments: of `experiments.main`, but for that.
-    **options: of the process.
-
-  Returns:
-    The process; its output is a text.
-  """
+  """Starts `experiments.main` with arguments; the output is a text."""
   return subprocess.Popen(
       [sys.executable, '-m', 'experiments.main', f'--workdir={workdir}',
        *arguments], cwd=ROOT, text=True, stdout=subprocess.PIPE,

@@ -12,28 +12,21 @@ from unittest import mock
 
 from absl.testing import absltest
 from absl.testing import parameterized
-import chex
-import numpy as np
 
 from experiments import launch
-from experiments.harness import records
 from tests import kills
 
-LABEL = 'head 8, frozen, seed 0'
-ARGUMENTS = [
-    '--config=configs/segmentation.py:smoke', '--config.heads=(8,)',
-    "--config.decoders=('frozen',)", '--config.channels=(2,2,2)',
-    '--config.train_images=16', '--config.num_steps=40',
-    '--config.save_every=8']
+ARGUMENTS = ['--config=tests/harness/toys/toy.py', '--config.num_steps=12',
+             '--config.save_every=6', '--config.pause=.03']
+WRITTEN = 'results.json', 'metrics.jsonl'
 SECONDS = 120  # Until something is wrong.
-# A device for each process.
-ENVIRONMENT = {**os.environ, 'XLA_FLAGS': '--xla_backend_optimization_level=0'}
+ENVIRONMENT = {**os.environ, 'XLA_FLAGS': ''}  # A device for each process.
 
 
 def wait_for_step(workdir, step):
-  """Waits until a step of the training is saved."""
+  """Waits until a step of the first training is saved."""
   end = time.monotonic() + SECONDS
-  while not (workdir / 'checkpoints/head-8-frozen-seed-0' / str(step)).exists():
+  while not (workdir / 'checkpoints/rate-0-7' / str(step)).exists():
     if time.monotonic() > end:
       raise AssertionError(f'step {step} did not come')
     time.sleep(.05)
@@ -41,56 +34,46 @@ def wait_for_step(workdir, step):
 
 class RunTest(absltest.TestCase):
 
-  @classmethod
-  def setUpClass(cls):
-    super().setUpClass()
-    cls.folder = pathlib.Path(
-        cls.enterClassContext(tempfile.TemporaryDirectory()))
-    cls.whole = cls.folder / 'whole'
-    kills.finish(kills.start(cls.whole, ARGUMENTS, env=ENVIRONMENT))
+  def setUp(self):
+    super().setUp()
+    self.folder = pathlib.Path(
+        self.enter_context(tempfile.TemporaryDirectory()))
 
-  def start(self, workdir):
-    process = kills.start(workdir, ARGUMENTS, env=ENVIRONMENT)
+  def start(self, name):
+    process = kills.start(self.folder / name, ARGUMENTS, env=ENVIRONMENT)
     self.addCleanup(process.wait)
     self.addCleanup(process.kill)
     return process
 
-  def launch(self, workdir):
+  def launch(self, name):
     launched = subprocess.Popen(
         [sys.executable, '-m', 'experiments.launch', '--num_processes=2',
-         f'--workdir={workdir}', *ARGUMENTS], cwd=kills.ROOT, text=True,
-        env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+         f'--workdir={self.folder / name}', *ARGUMENTS], cwd=kills.ROOT,
+        text=True, env=ENVIRONMENT, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT)
     self.addCleanup(launched.wait)
     self.addCleanup(launched.terminate)
     return launched
 
-  def assert_results_close(self, workdir, rtol):
-    first, second = (json.loads((folder / 'results.json').read_text())
-                     for folder in (self.whole, workdir))
-    for row, other in zip(first, second, strict=True):
-      for name in 'accuracy', 'iou', 'grid_level_db':
-        np.testing.assert_allclose(other[name], row[name], rtol, 1e-4)
-
-  def test_a_folder_has_one_run_and_outlives_its_death(self):
-    workdir = self.folder / 'killed'
-    first = self.start(workdir)
-    wait_for_step(workdir, 8)
+  def test_who_dies_can_go_on_and_ends_the_same(self):
+    """One process of one, and one process of two."""
+    whole, killed, shared = (
+        self.folder / name for name in ('whole', 'killed', 'shared'))
+    kills.finish(self.start('whole'))
+    first = self.start('killed')
+    wait_for_step(killed, 6)
     first.send_signal(signal.SIGSTOP)  # It holds the folder, and waits.
-    second = self.start(workdir)
+    second = self.start('killed')
     output, _ = second.communicate(timeout=SECONDS)
     self.assertEqual(second.returncode, 1)
-    self.assertRegex(output, f'^error: another run uses {workdir}; .*\n$')
+    self.assertRegex(output, f'^error: another run uses {killed}; .*\n$')
     first.kill()
     first.communicate()
-    output = kills.finish(self.start(workdir))
-    self.assertRegex(output, r'resumes after step [1-9]|already complete')
-    self.assertEqual(records.history(workdir), records.history(self.whole))
-    self.assert_results_close(workdir, rtol=1e-4)
+    self.assertRegex(kills.finish(self.start('killed')),
+                     r'resumes after step [1-9]|already complete')
 
-  def test_two_processes_of_which_one_dies_give_what_one_gives(self):
-    workdir = self.folder / 'shared'
-    launched = self.launch(workdir)
-    wait_for_step(workdir, 8)
+    launched = self.launch('shared')
+    wait_for_step(shared, 6)
     listed = pathlib.Path(f'/proc/{launched.pid}/task/{launched.pid}/children')
     _, second = map(int, listed.read_text().split())
     os.kill(second, signal.SIGKILL)
@@ -98,18 +81,16 @@ class RunTest(absltest.TestCase):
     self.assertEqual(launched.returncode, 1)
     self.assertIn('error: process 1 of 2 ended with signal 9, and the others '
                   'were stopped; the same command ', output)
-    self.assertFalse((workdir / 'report.html').exists())
-
-    kills.finish(self.launch(workdir))
-    one, two = (records.history(folder)[LABEL]
-                for folder in (self.whole, workdir))
-    # Sums in another order, each of which the next steps enlarge.
-    chex.assert_trees_all_close(two, one, atol=1e-5)
-    settings = json.loads((workdir / 'config.json').read_text())
+    self.assertFalse((shared / 'report.html').exists())
+    kills.finish(self.launch('shared'))
+    settings = json.loads((shared / 'config.json').read_text())
     self.assertStartsWith(settings['device'], '2 x cpu')
-    # Of 48 x 48 pixels, a few may be as likely of one class as of another.
-    self.assert_results_close(workdir, rtol=.05)
-    self.assertTrue((workdir / 'report.html').exists())
+    self.assertTrue((shared / 'report.html').exists())
+
+    for workdir in killed, shared:
+      for name in WRITTEN:
+        self.assertEqual((workdir / name).read_bytes(),
+                         (whole / name).read_bytes(), name)
 
 
 # Process 1 waits for the end of process 0, which closes the pipe between them.
@@ -143,23 +124,16 @@ class EndTest(parameterized.TestCase):
       self.assertFalse(pathlib.Path(f'/proc/{pid}').exists())
     return end.exception.code
 
-  @parameterized.parameters('exit 1', 'kill -ABRT $$', 'kill -KILL $$')
-  def test_the_process_that_ended_first_is_named(self, second):
-    self.assertStartsWith(
-        self.launch('exit 1', second),
-        'error: process 0 of 2 ended with exit status 1, for the reason above')
-
-  @parameterized.parameters(('KILL', 9, True), ('TERM', 15, True),
-                            ('SEGV', 11, False), ('ABRT', 6, False))
-  def test_a_rerun_is_advised_where_it_helps(self, name, number, helps):
-    message = self.launch(f'kill -{name} $$', 'exit 1')
-    self.assertStartsWith(
-        message, f'error: process 0 of 2 ended with signal {number}')
-    self.assertEqual('the same command' in message, helps)
-
-  def test_one_that_ends_well_is_none_that_failed(self):
-    self.assertStartsWith(self.launch('exit 0', 'exit 3'),
-                          'error: process 1 of 2 ended with exit status 3')
+  @parameterized.parameters(
+      ('exit 1', 'kill -ABRT $$', '0 of 2 .* exit status 1, for the reason'),
+      ('exit 1', 'kill -KILL $$', '0 of 2 .* exit status 1, for the reason'),
+      # A rerun is advised where it helps.
+      ('kill -KILL $$', 'exit 1', '0 of 2 .* signal 9, .*; the same command'),
+      ('kill -TERM $$', 'exit 1', '0 of 2 .* signal 15, .*; the same command'),
+      ('kill -SEGV $$', 'exit 1', r'0 of 2 .* signal 11, .* stopped\.$'),
+      ('exit 0', 'exit 3', '1 of 2 .* exit status 3,'))
+  def test_the_first_that_failed_is_named(self, first, second, message):
+    self.assertRegex(self.launch(first, second), f'^error: process {message}')
 
   def test_a_signal_ends_all_processes(self):
     message = self.launch('kill -TERM $PPID; sleep 60', 'sleep 60')

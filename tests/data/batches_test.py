@@ -29,9 +29,6 @@ class ShuffledTest(absltest.TestCase):
       self.assertEqual(sorted(labels), list(range(12)))
     self.assertNotEqual(list(first), list(second))
 
-  def test_it_stops_in_the_middle_of_a_round(self):
-    self.assertEqual(self.labels(num_batches=4).shape, (4, 4))
-
   def test_the_start_leaves_batches_out(self):
     np.testing.assert_array_equal(self.labels(start=4), self.labels()[4:])
 

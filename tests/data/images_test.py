@@ -115,59 +115,38 @@ class ImagesTest(parameterized.TestCase):
       bits = 8 * np.dtype(dtype).itemsize
       self.assert_reads(data, colors / np.float32(2**bits - 1), f'{bits}-bit')
 
-  def test_tiff_in_planes(self):
-    self.assert_reads(
-        tiff(np.moveaxis(FLOAT, -1, 0), photometric='rgb',
-             planarconfig='separate'), FLOAT, 'float32')
+  @parameterized.parameters(
+      (tiff(np.moveaxis(FLOAT, -1, 0), photometric='rgb',
+            planarconfig='separate'), FLOAT, 'float32'),
+      # White is 4095.
+      (tiff(np.full((9, 8), 4095, np.uint16), bitspersample=12),
+       np.ones((9, 8, 1)), '12-bit'),
+      # It does not say that it is RGB.
+      (tiff(FLOAT, photometric='minisblack', planarconfig='contig'), FLOAT,
+       'float32'),
+      # The first of several images.
+      (pillow(RGB, 'TIFF', save_all=True,
+              append_images=[Image.fromarray(RGB[:5])] * 2),
+       RGB / np.float32(255), '8-bit'),
+      (tiff(np.stack([FLOAT[..., 0]] * 2)), FLOAT[..., :1], 'float32'))
+  def test_other_tiff(self, data, expected, depth):
+    self.assert_reads(data, expected, depth)
 
-  def test_tiff_of_12_bits_is_white_at_4095(self):
-    self.assert_reads(
-        tiff(np.full((9, 8), 4095, np.uint16), bitspersample=12),
-        np.ones((9, 8, 1)), '12-bit')
-
-  def test_tiff_that_does_not_say_it_is_rgb(self):
-    self.assert_reads(
-        tiff(FLOAT, photometric='minisblack', planarconfig='contig'), FLOAT,
-        'float32')
-
-  @parameterized.parameters('GIF', 'PNG', 'TIFF', 'BMP')
-  def test_palette(self, kind):
-    self.assert_reads(pillow(PALETTE, kind),
-                      np.asarray(PALETTE.convert('RGB')) / np.float32(255),
-                      '8-bit')
-
-  def test_palette_with_transparent_colours(self):
-    self.assert_reads(pillow(PALETTE, 'PNG', transparency=bytes(range(16))),
-                      np.asarray(PALETTE.convert('RGB')) / np.float32(255),
-                      '8-bit')
-
-  @parameterized.parameters('PNG', 'TIFF')
-  def test_black_and_white(self, kind):
-    pixels = RGB[..., 0] > 99
-    self.assert_reads(pillow(pixels, kind), pixels[..., None], '8-bit')
-
-  @parameterized.parameters(('BMP', {}), ('WEBP', {'lossless': True}),
-                            ('JPEG', {}))
-  def test_other_formats(self, kind, options):
-    data = pillow(RGB, kind, **options)
-    self.assert_reads(
-        data, np.asarray(Image.open(io.BytesIO(data))) / np.float32(255),
-        '8-bit')
-
-  def test_no_rotation(self):
-    exif = Image.Exif()
-    exif[0x0112] = 6  # To be shown turned by 90 degrees.
-    self.assert_reads(pillow(RGB, 'PNG', exif=exif), RGB / np.float32(255),
-                      '8-bit')
-
-  def test_the_first_of_several_images(self):
-    others = [Image.fromarray(RGB[:5])] * 2
-    self.assert_reads(
-        pillow(RGB, 'TIFF', save_all=True, append_images=others),
-        RGB / np.float32(255), '8-bit')
-    self.assert_reads(
-        tiff(random((2, 9, 8), np.float32)),
-        random((2, 9, 8), np.float32)[0, ..., None], 'float32')
+  @parameterized.parameters(
+      *((PALETTE, kind, {}) for kind in ('GIF', 'PNG', 'TIFF', 'BMP')),
+      (PALETTE, 'PNG', {'transparency': bytes(range(16))}),
+      *((Image.fromarray(RGB[..., 0] > 99), kind, {})
+        for kind in ('PNG', 'TIFF')),
+      (Image.fromarray(RGB), 'BMP', {}), (Image.fromarray(RGB), 'JPEG', {}),
+      (Image.fromarray(RGB), 'WEBP', {'lossless': True}))
+  def test_other_kinds(self, image, kind, options):
+    if image.mode == 'RGB':
+      options['exif'] = Image.Exif()
+      options['exif'][0x0112] = 6  # To be shown turned, which is not done.
+    data = pillow(image, kind, **options)
+    colors = np.asarray(Image.open(io.BytesIO(data)).convert(
+        'L' if image.mode == '1' else 'RGBA')).reshape(9, 8, -1)[..., :3]
+    self.assert_reads(data, colors / np.float32(255), '8-bit')
 
   @parameterized.named_parameters(
       ('png', pillow(RGB, 'PNG')), ('png_16', png(DEEP)),
@@ -198,15 +177,12 @@ class ImagesTest(parameterized.TestCase):
     self.assert_refuses(
         data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1:], '.+')
 
-  @parameterized.parameters(b'', b'hello', b'\x89PNG\r\n\x1a\n', b'II*\0',
-                            b'%!PS-Adobe-3.0 EPSF-3.0\n', b'P5 1 1 255 x')
-  def test_no_image(self, data):
-    self.assert_refuses(data, '.+')
-
-  def test_text_is_told_what_is_read(self):
-    self.assert_refuses(b'hello', 'not one of BMP, GIF, JPEG, PNG, TIFF, WEBP')
-
-  def test_a_file_that_cannot_be_opened(self):
+  @parameterized.parameters(
+      (b'', '.+'), (b'hello', 'not one of BMP, GIF, JPEG, PNG, TIFF, WEBP'),
+      (b'\x89PNG\r\n\x1a\n', '.+'), (b'II*\0', '.+'), (b'P5 1 1 255 x', '.+'),
+      (b'%!PS-Adobe-3.0 EPSF-3.0\n', '.+'))
+  def test_no_image(self, data, message):
+    self.assert_refuses(data, message)
     with self.assertRaisesRegex(images.ImageError, '^No such file'):
       images.read(str(self.folder / 'none.png'))
     with self.assertRaisesRegex(images.ImageError, '^a folder, .* not a file$'):
@@ -217,21 +193,19 @@ class ImagesTest(parameterized.TestCase):
       self.assert_refuses(b'', 'EOFError: a b')
 
   @parameterized.parameters(
-      (pillow(Image.new('CMYK', (8, 9)), 'JPEG'), 'CMYK'),
+      (pillow(Image.new('CMYK', (8, 9)), 'JPEG'), 'grey nor RGB, but CMYK'),
       (tiff(random((9, 8, 4), np.uint16), photometric='separated'),
-       'SEPARATED of 4 samples'),
+       'grey nor RGB, but SEPARATED of 4 samples'),
       (tiff(random((9, 8), np.uint16), photometric='miniswhite'),
-       'MINISWHITE of 1 samples'),
+       'grey nor RGB, but MINISWHITE of 1 samples'),
       (tiff(random((9, 8, 5), np.uint16), photometric='rgb'),
-       'RGB of 5 samples'))
-  def test_other_colours(self, data, kind):
-    self.assert_refuses(data, f'neither grey nor RGB, but {kind}')
-
-  @parameterized.parameters(np.int16, np.int32, np.complex64)
-  def test_other_numbers(self, dtype):
-    self.assert_refuses(
-        tiff(np.zeros((9, 8), dtype)),
-        f'neither unsigned integers nor floats, but {np.dtype(dtype)}')
+       'grey nor RGB, but RGB of 5 samples'),
+      (tiff(np.zeros((9, 8), np.int16)),
+       'unsigned integers nor floats, but int16'),
+      (tiff(np.zeros((9, 8), np.complex64)),
+       'unsigned integers nor floats, but complex64'))
+  def test_other_colours_and_numbers(self, data, kind):
+    self.assert_refuses(data, f'neither {kind}')
 
   @parameterized.parameters(np.nan, np.inf, -np.inf, 1e300)
   def test_values_that_are_not_finite(self, value):
@@ -249,13 +223,6 @@ class ImagesTest(parameterized.TestCase):
       self.assert_refuses(data, message)
     with mock.patch.object(Image, 'MAX_IMAGE_PIXELS', 72):
       self.read(data)
-
-  def test_luminance_is_that_of_bt709(self):
-    rgb = RGB / np.float32(255)
-    expected = .2126 * rgb[..., 0] + .7152 * rgb[..., 1] + .0722 * rgb[..., 2]
-    # float32 sums of three.
-    np.testing.assert_allclose(
-        images.luminance(rgb)[..., 0], expected, rtol=1e-6)
 
   def test_luminance_is_that_of_the_photographs(self):
     rgb, _ = images.read(os.path.join(skimage.data_dir, 'astronaut.png'))

@@ -13,15 +13,6 @@ from experiments.data import textures
 
 class LoadTest(parameterized.TestCase):
 
-  @parameterized.parameters('train', 'test')
-  def test_textures_have_mean_0_and_variance_1(self, part):
-    loaded = textures.load(part)
-    self.assertLen(loaded, len(textures.NAMES))
-    for texture in loaded:
-      for zoomed in texture:
-        np.testing.assert_allclose(  # Sums of float32.
-            (zoomed.mean(), zoomed.std()), (0, 1), atol=1e-4)
-
   @parameterized.parameters(
       ('train', slice(0, 256)), ('test', slice(256, None)))
   def test_each_part_is_a_half(self, part, columns):
@@ -32,15 +23,16 @@ class LoadTest(parameterized.TestCase):
     # Bicubic and box filters differ a little; other halves do not correlate.
     self.assertGreater(np.corrcoef(zoomed.ravel(), blocks.ravel())[0, 1], .98)
 
-  def test_the_largest_mosaic_is_the_smallest_side(self):
-    sides = [side for part in ('train', 'test')
-             for texture in textures.load(part) for zoomed in texture
-             for side in zoomed.shape]
-    self.assertEqual(min(sides), textures.LARGEST)
+  def test_all_are_normalized_and_as_large_as_the_largest_mosaic(self):
+    loaded = [zoomed for part in ('train', 'test')
+              for texture in textures.load(part) for zoomed in texture]
+    for zoomed in loaded:
+      np.testing.assert_allclose(  # Sums of float32.
+          (zoomed.mean(), zoomed.std()), (0, 1), atol=1e-4)
+    self.assertEqual(min(side for zoomed in loaded for side in zoomed.shape),
+                     textures.LARGEST)
     self.assertEqual(textures.mosaics('test', 1, textures.LARGEST)
                      ['image'].shape, (1, *(textures.LARGEST,) * 2, 1))
-
-  def test_other_parts_are_refused(self):
     with self.assertRaisesRegex(ValueError, "train or test; got 'left'"):
       textures.load('left')
 
@@ -73,20 +65,6 @@ class MosaicsTest(absltest.TestCase):
       made = textures.mosaic(flat, 32, np.random.default_rng(0))
     np.testing.assert_array_equal(
         made['image'][..., 0], .25 + .25 * made['mask'])
-
-  def test_pixels_of_a_cell_are_next_to_each_other_in_the_texture(self):
-    # A texture that says where it was cut.
-    row, column = np.indices((50, 50)) / 100
-    with (mock.patch.object(textures, '_NOISE', (0, 0)),
-          mock.patch.object(textures, '_CELLS', (1, 2)),
-          mock.patch.object(textures, '_BRIGHTNESS', (0, 0)),
-          mock.patch.object(textures, '_CONTRAST', (1, 1))):
-      down, across = (
-          textures.mosaic([[texture] * 2], 32, np.random.default_rng(0))
-          ['image'][..., 0] for texture in (row, column))
-    self.assertGreater(down[0, 0] + across[0, 0], .01)  # Not from the corner.
-    np.testing.assert_allclose(np.diff(down, axis=0), .01, atol=1e-6)
-    np.testing.assert_allclose(np.diff(across, axis=1), .01, atol=1e-6)
 
 
 if __name__ == '__main__':

@@ -42,17 +42,8 @@ def evaluate(seed, num_axes, channels=(3, 2), batched=True, bias=True,
              **options):
   """Draws arguments, and has PyTorch compute result and gradients.
 
-  Args:
-    seed: of all that is drawn.
-    num_axes: spatial axes, 1 to 3.
-    channels: those of the input, and those of the result in each group.
-    batched: whether the input has a batch axis.
-    bias: whether there is one.
-    **options: stride, padding and the others of PyTorch.
-
-  Returns:
-    dict of arrays: input, weight, perhaps bias, their gradients under the same
-    names with grad_ before them, result, and its cotangent.
+  `channels` are those of the input, and those of the result in each group.
+  Gradients have the names of their arguments with grad_ before them.
   """
   generator = np.random.default_rng(seed)
   draw = generator.normal

@@ -4,17 +4,13 @@ import contextlib
 import io
 import itertools
 import json
-import os
 import pathlib
-import resource
 import struct
 import tempfile
-from unittest import mock
 
 from absl.testing import absltest
 from absl.testing import parameterized
 import jax.numpy as jnp
-import numpy as np
 from tensorboardX.proto import event_pb2
 
 from experiments.harness import events
@@ -86,16 +82,13 @@ class TrainTest(parameterized.TestCase):
       self.assertStartsWith(
           shown, f'counter: resumes after step {(at - 1) // 4 * 4}.\n')
 
-  def test_every_metric_is_watched(self):
-    step = lambda state, batch: (state, {'loss': batch, 'norm': 1 / state})
-    with self.assertRaisesRegex(workdir.RunError, 'norm is inf at step 1;'):
-      self.train(step)
-
   def test_a_complete_training_is_skipped(self):
-    self.train()
+    self.train(num_steps=15)
+    kept = (self.workdir / 'checkpoints/counter').iterdir()
+    self.assertCountEqual([path.name for path in kept], ['12', '15'])
     logged = self.logged()
-    state, shown = self.train(step=None)
-    self.assertEqual(state, 10)
+    state, shown = self.train(step=None, num_steps=15)
+    self.assertEqual(state, 15)
     self.assertEqual(shown, 'counter: already complete, skipped.\n')
     self.assertEqual(self.logged(), logged)
 
@@ -125,10 +118,8 @@ class TrainTest(parameterized.TestCase):
       self.assertEqual(rest, self.logged())
 
   @parameterized.parameters(
-      '[' * 200_000, '[]', '7', '{"run": "counter"}', '{"run": 1, "step": 2}',
+      '[' * 200_000, '[]', '{"run": "counter"}', '{"run": 1, "step": 2}',
       '{"run": ["counter"], "step": 2}', '{"run": "counter", "step": "2"}',
-      '{"run": "counter", "step": null}',
-      '{"run": "counter", "step": 2, "loss": "small"}',
       '{"run": "counter", "step": 2, "loss": {}}')
   def test_lines_of_other_programs_are_left_out(self, line):
     file = self.workdir / 'metrics.jsonl'
@@ -139,39 +130,6 @@ class TrainTest(parameterized.TestCase):
     file.write_text(file.read_text() + line)
     self.assertEqual(records.history(self.workdir),
                      {'counter': {'loss': ([4], [1.5])}})
-
-  def test_two_checkpoints_are_kept(self):
-    self.train(num_steps=15)
-    kept = (self.workdir / 'checkpoints/counter').iterdir()
-    self.assertCountEqual([path.name for path in kept], ['12', '15'])
-
-
-class ScreenTest(absltest.TestCase):
-
-  def shown(self, number, **environment):
-    workdir = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
-    (workdir / 'metrics.jsonl').touch()
-    screen = io.StringIO()
-    with (mock.patch.dict(os.environ, environment),
-          contextlib.redirect_stdout(screen),
-          records.Record(workdir, 'job', 0, number) as record):
-      for step in range(1, number + 1):
-        record.add(step, {'loss': .5})
-    return screen.getvalue()
-
-  def test_plain_lines_come_now_and_then_and_at_the_end(self):
-    self.assertEqual(self.shown(3), 'job: step 3 of 3, loss 0.5\n')
-    clock = mock.Mock(monotonic=mock.Mock(side_effect=itertools.count(0, 4)))
-    with mock.patch.object(records, 'time', clock):
-      lines = self.shown(6).splitlines()
-    self.assertEqual([line.split(',')[0] for line in lines],
-                     ['job: step 3 of 6', 'job: step 6 of 6'])
-
-  def test_a_terminal_has_a_bar(self):
-    shown = self.shown(3, FORCE_COLOR='1', COLUMNS='99')
-    self.assertIn('3/3', shown)
-    self.assertIn('loss 0.5', shown)
-    self.assertNotIn('step 3 of 3', shown)
 
 
 def read_events(folder):
@@ -205,16 +163,6 @@ class EventsTest(absltest.TestCase):
          for event in numbers for value in event.summary.value],
         [(8, 'loss', 1.5), (8, 'norm', 2), (10, 'loss', 1.25),
          (10, 'norm', 3)])
-
-  def test_a_full_disk_is_an_error(self):
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    with self.assertRaises(OSError), events.Events(self.folder, 0) as opened:
-      resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
-      try:
-        for step in range(1000):
-          opened.add(step, {'loss': np.pi})
-      finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 if __name__ == '__main__':

@@ -2,7 +2,6 @@
 
 from absl.testing import absltest
 from absl.testing import parameterized
-from matplotlib.patches import Circle
 import numpy as np
 
 from experiments.report import figures
@@ -33,7 +32,7 @@ class FiguresTest(parameterized.TestCase):
     power[-at - 1:size - at + 2, -at - 1:size - at + 2] = -np.inf
     self.assertLess(power.max(), -60)
 
-  @parameterized.product(period=[2, 3, 4], amplitude=[0, 1e-4, .1])
+  @parameterized.product(period=[2, 3], amplitude=[0, .1])
   def test_the_middle_of_the_close_view_is_the_grid_level(
       self, period, amplitude):
     image = pattern(period, amplitude)
@@ -41,47 +40,8 @@ class FiguresTest(parameterized.TestCase):
     level = tconv.grid_level(np.float32(image)[None, ..., None], period)
     self.assertAlmostEqual(close[10, 10], level.item(), delta=.1)
 
-  @parameterized.product(period=[2, 3], count=[1, 4, 5])
-  def test_grid_bins_are_marked(self, period, count):
-    images = {f'title {i}': pattern(period, .1) for i in range(count)}
-    figure = figures.crops_and_spectra(
-        images, top=10, left=20, size=30, period=period)
-    crops = [axes for axes in figure.axes if axes.get_title()]
-    self.assertEqual([axes.get_title() for axes in crops], list(images))
-    np.testing.assert_array_equal(
-        crops[0].images[0].get_array(), images['title 0'][10:40, 20:50])
-    spectra = [axes for axes in figure.axes
-               if axes.get_xlabel() == 'cycles per pixel']
-    self.assertLen(spectra, count)
-    for axes in spectra:
-      marks = [p for p in axes.patches if isinstance(p, Circle)]
-      self.assertLen(marks, period**2 - 1)
-      # The brightest place but the mean's is where a circle is drawn.
-      left, right, bottom, top = axes.images[0].get_extent()
-      power = np.array(axes.images[0].get_array())
-      row, column = np.unravel_index(power.argmax(), power.shape)
-      x = left + (column + .5) * (right - left) / len(power)
-      y = top + (row + .5) * (bottom - top) / len(power)
-      nearest = min(np.hypot(x - p.center[0], y - p.center[1]) for p in marks)
-      self.assertLess(nearest, 1e-9)
-
 
 class SheetsTest(absltest.TestCase):
-
-  def test_rows_hold_their_pictures(self):
-    grey, colour = np.full((4, 5), .5), np.zeros((4, 5, 3))
-    colour[..., 1] = 1
-    figure = sheets.sheet({
-        'images': [grey, colour], 'masks': [np.eye(4, 5, dtype=np.int32)] * 2})
-    images, masks = (
-        np.asarray(axes.images[0].get_array()) for axes in figure.axes)
-    self.assertEqual(images.shape, (4, 14, 3))
-    np.testing.assert_array_equal(images[:, :5], .5)
-    np.testing.assert_array_equal(images[:, 5:7], 1)
-    np.testing.assert_array_equal(images[:, 7:12], colour)
-    np.testing.assert_array_equal(masks[:, :5], masks[:, 7:12])
-    different = masks[0, 0] != masks[0, 1]
-    self.assertTrue(different.any())
 
   def test_mean_spectra_show_a_grid(self):
     rng = np.random.default_rng(0)
@@ -96,10 +56,6 @@ class SheetsTest(absltest.TestCase):
     self.assertEqual(figure.axes[0].images[0].get_clim(), drawn.get_clim())
     self.assertEqual(drawn.get_clim()[1], lines.max())
     self.assertLen(figure.axes[1].patches, 15)
-
-  def test_mean_power_of_a_line(self):
-    wave = np.cos(np.pi * np.arange(16))[:, None] * np.ones((1, 16))
-    self.assertAlmostEqual(figures.mean_power(wave[None])[8, 0], 0, delta=1e-6)
 
 
 if __name__ == '__main__':

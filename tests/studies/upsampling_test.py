@@ -3,6 +3,7 @@
 import contextlib
 import io
 import re
+from unittest import mock
 
 from absl.testing import absltest
 from absl.testing import parameterized
@@ -13,54 +14,45 @@ from experiments.data import photographs
 from experiments.harness import records
 from experiments.harness import workdir as workdir_lib
 from experiments.studies import upsampling
-import tconv
+from experiments.studies.upsampling import metrics
 from tests.studies import smoke
 
-CURES = ['equal phases', 'repaired', 'penalty', 'hold']
 K3 = 'transposed k3'
-LEARNED = [K3, *(f'{K3} {cure}' for cure in CURES), 'sub-pixel ICNR']
-# Those that cannot paint a grid, whatever they learn.
-CLEAN = [f'{K3} {cure}' for cure in ('equal phases', 'repaired', 'hold')]
+CLEAN = [f'{K3} equal phases', f'{K3} repaired']  # They cannot paint a grid.
+NAMES = [K3, *CLEAN]
 IMAGES = ['chelsea', 'flower', 'gravel']
 
 
 def small(**changes):
   config = config_lib.get_config('smoke')
-  config.update({'upsamplers': ('nearest', *LEARNED), 'seeds': (3,), **changes})
+  config.update({'upsamplers': ('nearest', *NAMES), 'seeds': (3,), **changes})
   return config
 
 
 class RunTest(smoke.Run):
-  """At x4, kernels of 3 taps are left out."""
   study = upsampling.Study
-  config = small(scales=(2, 4))
-  figures = [f'{name}_x{scale}' for scale in (2, 4) for name in (
-      'crops', 'psnr', 'phases', 'spectra', 'curves')]
-  trainings = 5 + 1  # What is repaired is not trained again.
+  config = small()
+  figures = ['crops_x2', 'psnr_x2', 'phases_x2', 'spectra_x2', 'curves_x2']
+
+  @classmethod
+  def setUpClass(cls):
+    load = photographs.load  # Images of one size are compiled for once.
+    cls.enterClassContext(mock.patch.object(
+        photographs, 'load', lambda name: load(name)[:257, :300]))
+    super().setUpClass()
 
   def test_a_row_for_each_upsampler_stage_and_image(self):
-    expected = [
-        (scale, name, *row) for scale, names in (
-            (2, LEARNED), (4, ['sub-pixel ICNR']))
-        for name, row in [('nearest', (None, 'fixed')), *(
-            (name, (3, stage)) for name in names
-            for stage in ('untrained', 'trained'))]]
     self.assertEqual(
-        [(r['scale'], r['upsampler'], r['seed'], r['stage'], r['image'])
+        [(r['upsampler'], r['seed'], r['stage'], r['image'])
          for r in self.rows],
-        [(*row, image) for row in expected for image in IMAGES])
-    self.assertIn(
-        f'x4: left out, because their kernels are smaller than the scale: '
-        f'{", ".join(LEARNED[:-1])}.', self.printed)
-
-  def test_the_truth_is_measured_as_it_is(self):
+        [(*row, image) for row in (('nearest', None, 'fixed'), *(
+            (name, 3, stage) for name in NAMES
+            for stage in ('untrained', 'trained'))) for image in IMAGES])
     for row in self.rows:
-      s = row['scale']
-      truth = photographs.load(row['image'])
-      height, width = (size - size % s for size in truth.shape[:2])
-      np.testing.assert_allclose(
-          row['truth_grid_level_db'], tconv.grid_level(
-              truth[None, s:height - s, s:width - s], s).item(), atol=1e-3)
+      truth = photographs.load(row['image'])[:256]
+      self.assertAlmostEqual(
+          row['truth_grid_level_db'],
+          metrics.measure(truth, truth, 2)['grid_level_db'], places=4)
       self.assertBetween(row['psnr_db'], 2, 40)
 
   def test_what_the_kernel_predicts_is_measured(self):
@@ -68,48 +60,36 @@ class RunTest(smoke.Run):
       # The photographs' own pattern, .01 to .1 levels, is added to it.
       self.assertAlmostEqual(row['grid_amplitude'], row['predicted_amplitude'],
                              delta=.01 * row['predicted_amplitude'] + .2)
-      clean = row['upsampler'] in CLEAN or (
-          row['upsampler'], row['stage']) == ('sub-pixel ICNR', 'untrained')
-      if clean:
-        self.assertLess(row['phase_nonuniformity'], 1e-10)  # float32
-        self.assertLess(row['grid_level_db'], 0)
-      elif row['upsampler'] == K3:
+      if row['upsampler'] == K3:
         self.assertGreater(row['phase_nonuniformity'], .1)
         self.assertGreater(row['grid_level_db'], 20)
+      else:
+        self.assertLess(row['phase_nonuniformity'], 1e-10)  # float32
+        self.assertLess(row['grid_level_db'], 9)  # Small images: chance.
 
-  def test_every_network_learns(self):
+  def test_every_network_learns_once(self):
     curves = records.history(self.workdir)
-    self.assertCountEqual(curves, [
-        *(f'x2 {name}, seed 3' for name in LEARNED if 'repaired' not in name),
-        'x4 sub-pixel ICNR, seed 3'])
+    # What is repaired is not trained again.
+    self.assertEqual(list(curves), [f'x2 {name}, seed 3' for name in NAMES[:2]])
     for of_run in curves.values():
       _, losses = of_run['mse']
       self.assertLess(losses[-1], losses[0] / 2)
-    self.assertIn('penalty', curves[f'x2 {K3} penalty, seed 3'])
 
   def test_times(self):
-    self.assertEqual(
-        [(row['scale'], row['upsampler']) for row in self.timings],
-        [(2, name) for name in ('nearest', *LEARNED)]
-        + [(4, 'nearest'), (4, 'sub-pixel ICNR')])
+    self.assertEqual([row['upsampler'] for row in self.timings],
+                     ['nearest', *NAMES])
     self.assertGreater(min(row['ms_per_image'] for row in self.timings), 0)
     # Flax has this layer, too.
     steps, = (row for row in self.timings if 'ms_per_step_tconv' in row)
-    self.assertEqual((steps['scale'], steps['upsampler']), (2, K3))
-    self.assertGreater(
-        min(steps['ms_per_step_tconv'], steps['ms_per_step_flax']), 0)
+    self.assertEqual(steps['upsampler'], K3)
 
-  def test_report_has_means_sections_and_credits(self):
+  def test_report_has_means_and_credits(self):
     self.assertIn('CC BY 2.0', self.text)
-    for name in LEARNED:
-      mean = np.mean(self.values(
-          'psnr_db', scale=2, upsampler=name, stage='trained'))
-      self.assertRegex(
-          self.text, f'<td>{re.escape(name)}</td><td>{mean:.2f}</td>')
-      self.assertIn(f'{mean:.2f}', self.printed)
-    for title in 'x2: Results', 'x2: Cures', 'x4: Results':
-      self.assertIn(f'>{title}</h2>', self.text)
-    self.assertNotIn('x4: Cures', self.text)
+    for name in NAMES:
+      mean = np.mean([row['psnr_db'] for row in self.rows if (
+          row['upsampler'], row['stage']) == (name, 'trained')])
+      self.assertIn(f'<td>{name}</td><td>{mean:.2f}</td>', self.text)
+    self.assertIn('>Cures</h2>', self.text)
 
 
 class TrialsTest(absltest.TestCase):
@@ -117,16 +97,19 @@ class TrialsTest(absltest.TestCase):
   def test_seeds_and_scales_have_trainings_of_their_own(self):
     study = upsampling.Study(small(
         scales=(2, 4), seeds=(3, 5), upsamplers=(
-            'nearest', K3, f'{K3} repaired', 'transposed k4')))
-    with contextlib.redirect_stdout(io.StringIO()):
+            'nearest', f'{K3} repaired', 'transposed k4')))
+    with contextlib.redirect_stdout(io.StringIO()) as screen:
       study.load()
       trials = list(study.trials())
+    self.assertIn(
+        'x4: left out, because their kernels are smaller than the scale: '
+        f'{K3} repaired.', screen.getvalue())
     label = lambda trial: trial.training and trial.training.label
     self.assertEqual(
         [(*trial.key.values(), label(trial)) for trial in trials], [
             (2, 'nearest', None, None),
-            *((2, name, seed, f'x2 {K3}, seed {seed}')
-              for name in (K3, f'{K3} repaired') for seed in (3, 5)),
+            (2, f'{K3} repaired', 3, f'x2 {K3}, seed 3'),
+            (2, f'{K3} repaired', 5, f'x2 {K3}, seed 5'),
             (2, 'transposed k4', 3, 'x2 transposed k4, seed 3'),
             (2, 'transposed k4', 5, 'x2 transposed k4, seed 5'),
             (4, 'nearest', None, None),
@@ -135,13 +118,6 @@ class TrialsTest(absltest.TestCase):
     first, second = (next(trial.training.batches())['high']
                      for trial in trials[1:3])
     self.assertGreater(np.abs(first - second).max(), .1)
-
-  def test_interpolations_need_no_training(self):
-    study = upsampling.Study(small(upsamplers=('bilinear',)))
-    study.check()
-    study.load()
-    trial, = study.trials()
-    self.assertIsNone(trial.training)
 
 
 class CheckTest(parameterized.TestCase):
@@ -154,20 +130,14 @@ class CheckTest(parameterized.TestCase):
 
   @parameterized.parameters(
       ('scales', (2, 1)), ('scales', ()), ('scales', (2, 2)),
-      ('scales', (2, 51)), ('upsamplers', ()), ('upsamplers', ('nearest', 4)),
+      ('scales', (2, 51)), ('upsamplers', ('nearest', 4)),
       ('upsamplers', ('transposed k2', 'cubic')),
-      ('upsamplers', ('transposed k1',)), ('figure.upsamplers', ('cubic',)),
-      ('seeds', ()), ('seeds', ('a',)), ('seeds', (-1,)), ('seeds', (1, 1)),
-      ('seeds', (2**32,)), ('num_steps', 0), ('num_steps', 2**31),
-      ('batch_size', 0), ('batch_size', 2**40), ('log_every', 0),
-      ('save_every', 0), ('save_every', 30), ('save_every', 25 * 2**31),
-      ('patch_size', 0), ('patch_size', 151), ('figure.image', 'camera'),
-      ('figure.top', 416), ('figure.left', -1), ('figure.size', 0),
-      ('penalty', 0.), ('penalty', float('inf')), ('learning_rate', -1.),
-      ('learning_rate', float('inf')), ('learning_rate', float('nan')),
-      ('learning_rate', 1e39), ('trunk.channels', 0),
-      ('trunk.channels', 2**31), ('trunk.kernel_sizes', (0,)),
-      ('trunk.kernel_sizes', (2**31,)))
+      ('figure.upsamplers', ('cubic',)), ('seeds', (2**32,)), ('seeds', (1, 1)),
+      ('num_steps', 2**31), ('batch_size', 0), ('save_every', 30),
+      ('patch_size', 151), ('figure.image', 'camera'), ('figure.top', 416),
+      ('figure.left', -1), ('figure.size', 0), ('penalty', 0.),
+      ('learning_rate', float('nan')), ('learning_rate', 1e39),
+      ('trunk.channels', 0), ('trunk.kernel_sizes', (0,)))
   def test_values_that_cannot_be_used_are_named(self, field, value):
     config = config_lib.get_config()
     config.update_from_flattened_dict({field: value})

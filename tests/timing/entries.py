@@ -6,19 +6,8 @@ def entry(*, forward, training=None, first_call=(3, 2), memory=(4, 0),
           output_pixels=100, contractions=None):
   """An entry as `measure.measure` gives it.
 
-  Args:
-    forward: times by peer, in milliseconds: one, or all rounds.
-    training: the same.
-    first_call: of tconv and lax, in milliseconds.
-    memory: of tconv and lax, in bytes.
-    patches_bytes: of the buffer of all patches.
-    coarse_size: of the layer.
-    multiply_adds: of the layer.
-    output_pixels: of the layer.
-    contractions: times of forms by operation, and who 'auto' is.
-
-  Returns:
-    The entry.
+  Times are in milliseconds by peer, one or all rounds; pairs are of tconv and
+  lax; contractions are times of forms by operation, and who 'auto' is.
   """
   rounds = lambda times: {
       name: t if isinstance(t, list) else [t] * 3 for name, t in times.items()}
