@@ -3,9 +3,7 @@
 import functools
 import importlib.util
 import logging
-import os
 import re
-import tempfile
 from unittest import mock
 
 from absl.testing import absltest
@@ -25,7 +23,6 @@ import numpy as np
 
 import tconv
 from tconv import acceleration
-from tconv import tuning
 from tests.references import integers
 
 HAS_KERAS = importlib.util.find_spec('keras') is not None
@@ -94,7 +91,7 @@ def chosen(f):
 
 def with_jvp(f):
   g = jax.custom_jvp(lambda x: f(x))
-  g.defjvp(lambda primals, tangents: (g(*primals), f(*tangents)))
+  g.defjvp(lambda x, t: (g(*x), jax.jvp(f, x, t)[1]))
   return g
 
 
@@ -119,35 +116,27 @@ WRAPPERS = (jax.jit, scanned, looped, chosen, with_jvp, with_vjp, remembered,
 
 class RandomProgramsTest(absltest.TestCase):
 
-  @hypothesis.settings(max_examples=12, deadline=None, derandomize=True)
+  @hypothesis.settings(max_examples=16, deadline=None, derandomize=True)
   @hypothesis.given(
-      strategies.lists(strategies.sampled_from(WRAPPERS), max_size=3),
+      strategies.lists(strategies.sampled_from(
+          (*WRAPPERS, tconv.accelerate)), max_size=3),
       strategies.integers(0, 2))
   def test_values(self, wrappers, derivatives):
-    function = enlarge
-    for wrap in wrappers:
-      function = wrap(function)
+    plain = inside = enlarge
     if looped in wrappers:  # lax differentiates no `while`; a scan is made.
       derivatives = min(derivatives, 1)
-    for _ in range(derivatives):
-      function = (lambda f: jax.grad(lambda x: (f(x)**2).sum()))(function)
-    check(function, X)
-    inside = tconv.accelerate(function)
-    self.assertEmpty([e for e in tconv.explain(inside, X) if e.form])
+    grads = [lambda f: jax.grad(lambda x: (f(x)**2).sum())] * derivatives
+    for wrap in (*wrappers, *grads):
+      inside = wrap(inside)
+      plain = plain if wrap is tconv.accelerate else wrap(plain)
+    outside = tconv.accelerate(inside)
+    expected, *results = jax.jit(
+        lambda x: [f(x) for f in (plain, inside, outside)])(X)
+    chex.assert_trees_all_equal(expected, *results)
+    self.assertEmpty([e for e in tconv.explain(outside, X) if e.form])
 
 
 class DerivativesTest(parameterized.TestCase):
-
-  def test_of_what_is_accelerated_inside(self):
-    loss = lambda f: jax.grad(lambda x: (f(x)**2).sum())
-    plain = [loss(wrap(enlarge)) for wrap in WRAPPERS]
-    inside = [loss(tconv.accelerate(wrap(enlarge))) for wrap in WRAPPERS]
-    before, after = jax.jit(
-        lambda x: [[f(x) for f in each] for each in (plain, inside)])(X)
-    chex.assert_trees_all_equal(after, before)
-    self.assertFalse([
-        eqn for f in inside for eqn in equations(f, X)
-        if eqn.primitive.name == LAX and max(eqn.params['lhs_dilation']) > 1])
 
   def test_of_kernels(self):
     step = jax.grad(squares, (0, 1))
@@ -177,16 +166,6 @@ class DerivativesTest(parameterized.TestCase):
     found = names(jax.grad(tconv.accelerate(loss)), X)
     self.assertEqual(found.count('tconv_conv_transpose'), 1)
 
-  def test_backward_with_symbolic_zeros(self):
-    function = jax.custom_vjp(lambda x, n: (enlarge(x), n))
-    function.defvjp(
-        lambda x, n: (function(x.value, n.value), None),
-        lambda _, cts: (jax.vjp(enlarge, X)[1](cts[0])[0], None),
-        symbolic_zeros=True)
-    loss = lambda f: jax.grad(lambda x, n: f(x, n)[0].sum(), allow_int=True)
-    np.testing.assert_array_equal(
-        loss(tconv.accelerate(function))(X, 1.), loss(function)(X, 1.))
-
 
 class ProgramsTest(parameterized.TestCase):
 
@@ -195,12 +174,6 @@ class ProgramsTest(parameterized.TestCase):
     args = jnp.ones((1, 2, 4, 4)), jnp.ones((2, 2, 3, 3))
     self.assertEqual(str(jax.make_jaxpr(tconv.accelerate(plain))(*args)),
                      str(jax.make_jaxpr(plain)(*args)))
-
-  def test_twice_is_once(self):
-    once = tconv.accelerate(enlarge)
-    twice = tconv.accelerate(once)
-    self.assertEqual(str(jax.make_jaxpr(twice)(X)),
-                     str(jax.make_jaxpr(once)(X)))
 
   def test_second_call_compiles_nothing(self):
     inner = jax.jit(lambda x: jnp.sin(enlarge(x)))
@@ -242,11 +215,6 @@ class ProgramsTest(parameterized.TestCase):
         padding='SAME', preferred_element_type='float32')
     after = tconv.accelerate(function)(X.astype('bfloat16'))
     np.testing.assert_array_equal(after, enlarge(X), strict=True)
-
-  def test_weak_types(self):
-    weak = jnp.full(X.shape, 2.), jnp.full(K.shape, 1.)
-    self.assertTrue(enlarge(*weak).weak_type)
-    self.assertTrue(tconv.accelerate(enlarge)(*weak).weak_type)
 
   def test_effects(self):
     seen = []
@@ -376,15 +344,6 @@ class ExplainTest(absltest.TestCase):
         str(found), '3 convolutions: 2 replaced, 1 of tconv already, 0 left; '
         'of those, 0 with inserted zeros that cost time.')
 
-  def test_tuned_forms(self):
-    with (tempfile.TemporaryDirectory() as cache,
-          mock.patch.dict(os.environ, {'XDG_CACHE_HOME': cache}),
-          mock.patch.object(tuning, '_milliseconds', lambda *_: {
-              'polyphase': 1., 'overlap_add': 2.})):
-      tconv.tune(tconv.accelerate(enlarge), X)
-      entry, = tconv.explain(enlarge, X)
-      self.assertEqual(entry.form, 'polyphase')
-
   def test_nothing_is_replaced_on_a_tpu(self):
     with mock.patch.object(jax, 'default_backend', lambda: 'tpu'):
       found = tconv.explain(jax.grad(squares, 1), X, K)
@@ -416,11 +375,6 @@ class AcceleratingTest(absltest.TestCase):
         self.assertFalse(dilated(function.lower(X)))
       self.assertTrue(dilated(function.lower(X)))
     self.assertEqual(function._cache_size(), 2)
-
-  def test_our_own_forms_are_not_asked(self):
-    function = jax.jit(lambda x: tconv.conv_transpose(x, K, 2, method='lax'))
-    with tconv.accelerating():
-      self.assertTrue(dilated(function.lower(X)))
 
   def test_derivatives_and_nesting(self):
     loss = lambda x, k: squares(scanned(remembered(with_vjp(

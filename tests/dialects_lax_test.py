@@ -177,21 +177,15 @@ ERRORS = (
     (dict(rhs=W[:, :, :1]), 'lhs must have as many .*reads, 1; got 2'),
     (dict(transpose_kernel=True), 'lhs must have as many .*reads, 3; got 2'),
     (dict(strides=2), 'strides must be a sequence of 2 ints; got 2'),
-    (dict(strides=None), 'strides must be a sequence of 2 ints; got None'),
     (dict(strides=(2,)), r'strides .*sequence of 2 .*got \(2,\)'),
     (dict(strides=(0, 1)), r'strides .*>= 1.*got \(0, 1\)'),
-    (dict(strides=(2., 1)), r'strides .*got \(2.0, 1\)'),
     (dict(rhs_dilation=2), 'rhs_dilation must be a sequence of 2 .*got 2'),
-    (dict(rhs_dilation=(1,)), r'rhs_dilation .*got \(1,\)'),
-    (dict(rhs_dilation=(0, 1)), r'rhs_dilation .*got \(0, 1\)'),
     (dict(padding='CAUSAL'), "padding must be 'SAME', 'VALID' .*'CAUSAL'"),
     (dict(padding=1), 'padding must .*got 1'),
     (dict(padding=((1, 1),)), r'padding must .*2 \(low, high\) pairs'),
-    (dict(padding=((1., 1), (1, 1))), 'padding must .*got'),
     (dict(padding=((-9, 0), (0, 0))), 'padding .*empty'),
     (dict(precision='best'), "precision must be .*got 'best'"),
     (dict(preferred_element_type='float16'), 'preferred_element_type .*16'),
-    (dict(preferred_element_type='int32'), 'preferred_element_type .*int32'),
     (dict(dimension_numbers=('NHWC', 'HWIO')), 'dimension_numbers .*three'),
     (dict(dimension_numbers=('NHWC', 'HWIO', 'NHWX')), 'dimension_numbers'),
     (dict(feature_group_count=0), 'feature_group_count .*got 0'),
@@ -213,12 +207,6 @@ class ErrorsTest(absltest.TestCase):
                 or 'empty' in message):
           with self.assertRaises((ValueError, TypeError, AssertionError)):
             lax.conv_transpose(**call)
-
-  def test_small_letters_are_no_names(self):
-    # At stride 1, lax takes them for the padding of an ordinary convolution.
-    for name in ('same', 'valid', 'SAME_LOWER'):
-      with self.assertRaisesRegex(ValueError, 'padding must be'):
-        dialect.lax_conv_transpose(Y, W, (1, 1), name)
 
 
 if __name__ == '__main__':

@@ -12,7 +12,6 @@ import tempfile
 
 from absl.testing import absltest
 from absl.testing import parameterized
-import chex
 from flax import nnx
 import jax
 from jax import lax
@@ -73,25 +72,8 @@ class ExamplesTest(parameterized.TestCase):
         self.skipTest(f'{needs} is not installed')
       exec(block, names)
 
-  def test_the_stored_generator_is_that_of_the_guide(self):
-    if not installed('torch'):
-      self.skipTest('torch is not installed')
-    from safetensors import numpy as safetensors
-    [block] = [block for needs, block in SECTIONS['A PyTorch generator']
-               if needs == 'torch']
-    exec(block, {})
-    for name in 'generator', 'samples':
-      made = safetensors.load_file(f'{name}.safetensors')
-      stored = safetensors.load_file(STORED / f'{name}.safetensors')
-      # Other processors round otherwise.
-      chex.assert_trees_all_close(made, stored, atol=1e-5)
-
 
 class TablesTest(parameterized.TestCase):
-
-  def test_all_are_found(self):
-    self.assertLen(ROWS, 12)
-    self.assertLen(EXAMPLES, 3)
 
   @parameterized.parameters(*ROWS)
   def test_row(self, theirs, ours):
