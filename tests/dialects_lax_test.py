@@ -159,10 +159,8 @@ class KernelTest(parameterized.TestCase):
         kernel, transpose, feature_group_count=groups), w)
 
   @parameterized.parameters(
-      (np.ones(3, 'f'), 1, 'kernel must have 2 to 5 axes'),
       (np.ones((3, 2, 3), 'f'), 2, 'kernel .*divisible by .*2; got 3'),
-      (np.ones((3, 2, 3), 'f'), 0, 'feature_group_count .*got 0'),
-      (np.ones((3, 2, 3), int), 1, 'kernel must be of a floating'))
+      (np.ones((3, 2, 3), 'f'), 0, 'feature_group_count .*got 0'))
   def test_errors(self, kernel, groups, message):
     with self.assertRaisesRegex(ValueError, message):
       dialect.kernel_from_flax(kernel, feature_group_count=groups)

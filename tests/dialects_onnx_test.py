@@ -7,7 +7,6 @@ from absl.testing import parameterized
 import jax
 import numpy as np
 
-import tconv
 from tconv.dialects import onnx as dialect
 from tests.references import integers
 
@@ -121,20 +120,6 @@ class SpecificationTest(parameterized.TestCase):
     self.assertEqual(up(auto_pad='SAME_LOWER', strides=[2, 1]).shape,
                      (1, 1, 4, 5))
     self.assertEqual(up(output_shape=[4, 3]).shape, (1, 1, 4, 3))
-
-  def test_the_kernel_is_the_librarys_own(self):
-    x, w = integers(0, (2, 6, 4, 3)), integers(1, (6, 2, 3, 4))
-    kernel = dialect.kernel_from_onnx(w)
-    np.testing.assert_array_equal(
-        tconv.conv_transpose(np.moveaxis(x, 1, -1), kernel, 2, 1,
-                             feature_group_count=2),
-        np.moveaxis(dialect.onnx_conv_transpose(
-            x, w, strides=2, pads=[1] * 4, group=2), 1, -1))
-    np.testing.assert_array_equal(dialect.kernel_to_onnx(kernel), w)
-    with self.assertRaisesRegex(ValueError, '^weight must have 3 to 5'):
-      dialect.kernel_from_onnx(w[0, 0])
-    with self.assertRaisesRegex(ValueError, '^kernel must have 3 to 5'):
-      dialect.kernel_to_onnx(w[0, 0])
 
   def test_bytes_as_of_the_onnx_package(self):
     up = lambda name: dialect.onnx_conv_transpose(

@@ -143,5 +143,23 @@ class TablesTest(parameterized.TestCase):
     np.testing.assert_allclose(layer(x), expected, atol=1e-5)
 
 
+class KernelsTest(parameterized.TestCase):
+
+  @parameterized.parameters(
+      ('torch', 'weight'), ('onnx', 'weight'), ('keras', 'kernel'),
+      ('flax', 'kernel'))
+  def test_there_and_back(self, name, argument):
+    there, back = (getattr(dialects, f'kernel_{way}_{name}')
+                   for way in ('from', 'to'))
+    for shape in (4, 2, 3), (4, 2, 3, 5), (4, 2, 3, 5, 1):
+      w = integers(0, shape)
+      np.testing.assert_array_equal(back(there(w)), w)
+    for bad in 'w', None, np.ones(3, 'f'), np.ones((3, 3, 3), int):
+      with self.assertRaisesRegex(ValueError, f'^{argument} must'):
+        there(bad)
+      with self.assertRaisesRegex(ValueError, '^kernel must'):
+        back(bad)
+
+
 if __name__ == '__main__':
   absltest.main()
