@@ -38,9 +38,7 @@ class AdoptionTest(absltest.TestCase):
 
   def test_differences_of_gradients_are_seen(self):
     step, args = tiny()
-    before = jax.jit(step)(*args)
-    self.assertLen(before, 3)
-    value, weights, gradients = before
+    value, weights, gradients = before = jax.jit(step)(*args)
     self.assertGreater(adoption._difference(
         before, (value, weights, 1.01 * gradients)), .005)
 

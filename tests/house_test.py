@@ -3,7 +3,6 @@
 import ast
 import inspect
 import pathlib
-import pydoc
 import re
 import subprocess
 import sys
@@ -185,15 +184,11 @@ class ReadmeTest(parameterized.TestCase):
 
 class InterfaceTest(parameterized.TestCase):
 
-  def test_help_names_all_that_is_public(self):
-    own = {f.__name__ for f in functions(tconv)}
-    self.assertEqual(
-        set(tconv.__all__), own | {'dialects', 'initializers', 'spectrum'})
-    summary, _, topics = tconv.__doc__.partition('\n')
-    self.assertEndsWith(summary, '.')
+  def test_all_that_is_public_is_named(self):
+    self.assertEqual(set(tconv.__all__), {f.__name__ for f in functions(tconv)}
+                     | {'dialects', 'initializers', 'spectrum'})
     self.assertContainsSubset(
-        {*tconv.__all__, 'nnx', 'linen'}, set(re.findall(r'\w+', topics)))
-    self.assertIn('conv_transpose(inputs', pydoc.plain(pydoc.render_doc(tconv)))
+        {*tconv.__all__, 'nnx', 'linen'}, re.findall(r'\w+', tconv.__doc__))
 
   @parameterized.named_parameters((f.__name__, f) for f in FUNCTIONS)
   def test_docstring(self, function):

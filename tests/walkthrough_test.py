@@ -66,10 +66,6 @@ class TextTest(absltest.TestCase):
         all(row.search(lines[start + i]) for i, row in enumerate(rows))
         for start in range(len(lines) - len(rows) + 1)), f'no {values}')
 
-  def test_is_plain_text_of_80_columns(self):
-    self.assertNotIn('\x1b', self.text)
-    self.assertLessEqual(max(map(len, self.text.splitlines()[:-1])), 80)
-
   def test_the_numbers(self):
     y = np.array([[sum(X[i + a, j + b] * W[a, b] for a, b in np.ndindex(3, 3))
                    for j in range(2)] for i in range(2)])
@@ -109,8 +105,10 @@ class TextTest(absltest.TestCase):
       self.assertEqual(second[-8:], [*map(str, (
           o, stretched, k, 1, extent - 1 - p, missed, i)), 'yes'])
 
-  def test_the_figures(self):
-    last = self.text.splitlines()[-1]
+  def test_the_page(self):
+    self.assertNotIn('\x1b', self.text)
+    *lines, last = self.text.splitlines()
+    self.assertLessEqual(max(map(len, lines)), 80)
     self.assertStartsWith(last, f'Figures in {self.folder}: ')
     self.assertEqual(sorted(path.name for path in self.folder.iterdir()), [
         'matrix.png', 'one_to_nine.png', 'overlap.png', 'zero_insertion.png'])
@@ -127,14 +125,6 @@ class FailureTest(absltest.TestCase):
       self.assertEmpty(os.listdir(folder))
     self.assertIsInstance(caught.exception.code, str)  # So the status is 1.
     return caught.exception.code
-
-  def test_a_folder_that_cannot_be_made_is_one_line_and_at_once(self):
-    with (tempfile.NamedTemporaryFile() as file,
-          flagsaver.as_parsed(out=file.name), mock.patch.object(
-              walkthrough, 'Story', side_effect=AssertionError),
-          self.assertRaisesRegex(
-              SystemExit, f'error: --out cannot .*exists: .*{file.name}')):
-      walkthrough.main(['walkthrough'])
 
   def test_a_wrong_relation(self):
     wrong = list(relations.RELATIONS)
