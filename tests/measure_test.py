@@ -76,8 +76,7 @@ class MeasureTest(absltest.TestCase):
 
   def test_an_injected_pattern_is_found_in_its_channel(self):
     pattern = checkerboard()
-    # Background, step of the pattern, and this step in 8-bit levels. That of 16
-    # bits would vanish in 8; floats may go beyond white.
+    # Background, step of the pattern, and this step in 8-bit levels.
     for name, grey, step, levels in (
         ('8-bit.png', np.uint8(100), 3, 3),
         ('16-bit.png', np.uint16(30000), 64, 64 * 255 / 65535),

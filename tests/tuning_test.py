@@ -137,27 +137,11 @@ class TimingTest(TuningTest):
     self.tune(jax.grad(energy), Y, W)
     self.assertEqual({c.operation for c, _ in self.runs}, {'conv'})
 
-  def test_a_broken_file_is_measured_anew(self):
-    first, = self.tune(energy, Y, W)
-    first.file.write_text('{')
-    with self.assertWarnsRegex(UserWarning, str(first.file)):
-      again, = self.tune(energy, Y, W)
-    self.assertEqual(again, first)
-    self.assertEqual(tuning_cache.read(first.contraction), first)
-
   @parameterized.parameters((1.85, 'overlap_add'), (1.75, 'polyphase'))
   def test_the_rule_stands_unless_clearly_slower(self, ms, form):
     self.times['polyphase'] = ms
     recording, = self.tune(energy, Y, W)
     self.assertEqual(recording.form, form)
-
-  def test_medians_count(self):
-    # Every seventh run is disturbed, whatever its form.
-    run = lambda form: self.times[form] + 50 * (len(self.runs) % 7 == 0)
-    with mock.patch.object(self, 'stopwatch', lambda c, form, _: (
-        lambda: self.runs.append(form) or run(form))):
-      recording, = self.tune(energy, Y, W)
-    self.assertEqual(recording.milliseconds, self.times)
 
   def test_the_hopeless_are_given_up(self):
     self.times = dict.fromkeys(self.times, 90.) | {
