@@ -31,11 +31,6 @@ def missing():
 
 class AdoptionTest(absltest.TestCase):
 
-  def setUp(self):
-    super().setUp()
-    if not flags.FLAGS.is_parsed():
-      flags.FLAGS.mark_as_parsed()
-
   def test_differences_of_gradients_are_seen(self):
     step, args = tiny()
     value, weights, gradients = before = jax.jit(step)(*args)
@@ -43,6 +38,8 @@ class AdoptionTest(absltest.TestCase):
         before, (value, weights, 1.01 * gradients)), .005)
 
   def test_page(self):
+    if not flags.FLAGS.is_parsed():
+      flags.FLAGS.mark_as_parsed()
     with tempfile.TemporaryDirectory() as folder:
       page = pathlib.Path(folder) / 'page.md'
       text = (ROOT / 'docs/accelerate.md').read_text(encoding='utf-8')

@@ -89,19 +89,6 @@ class ValuesTest(parameterized.TestCase):
              if e.primitive.name.startswith('tconv')]
     self.assertEqual(eqn.params['precision'], lax.Precision.HIGHEST)
 
-  @parameterized.parameters(False, True)
-  def test_gradients(self, transpose):
-    call = ((2, 1), [(1, 2), (0, 1)], (1, 2), None, transpose)
-    y, w = arrays((3, 2), transpose=transpose)
-    weights = integers(2, lax.conv_transpose(y, w, *call).shape)
-
-    def gradients(function):
-      return jax.jit(jax.grad(lambda y, w: (
-          function(y, w, *call) * weights).sum(), (0, 1)))(y, w)
-
-    chex.assert_trees_all_equal(gradients(dialect.lax_conv_transpose),
-                                gradients(lax.conv_transpose))
-
 
 class LayoutTest(absltest.TestCase):
 
