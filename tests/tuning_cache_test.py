@@ -181,7 +181,6 @@ class FileTest(RecordingsTest):
 class ManyProcessesTest(RecordingsTest):
 
   def test_files_are_always_whole(self):
-    # Two processes write one file again and again, and one of their own each.
     spawn = multiprocessing.get_context('spawn')
     start = spawn.Barrier(3, timeout=60)
     writers = [spawn.Process(target=write_often, args=(form, start))
@@ -194,13 +193,7 @@ class ManyProcessesTest(RecordingsTest):
       # A warning is an error here, and half a file would give one.
       self.assertIn(tuning_cache.read(CONTRACTION).form, ('lax', 'vjp'))
     self.assertEqual([writer.exitcode for writer in writers], [0, 0])
-    self.assertLen(list(recording().file.parent.iterdir()), 3)
-    for form in 'lax', 'vjp':
-      self.assertEqual(tuning_cache.read(own(form)), recording(form, own(form)))
-
-
-def own(form):
-  return dataclasses.replace(CONTRACTION, precision=form)
+    self.assertLen(list(recording().file.parent.iterdir()), 1)
 
 
 def write_often(form, start):
@@ -208,7 +201,6 @@ def write_often(form, start):
   start.wait()
   for _ in range(100):
     tuning_cache.write(recording(form))
-    tuning_cache.write(recording(form, own(form)))
 
 
 if __name__ == '__main__':
