@@ -166,6 +166,7 @@ ERRORS = (
     (dict(strides=(0, 1)), r'strides .*>= 1.*got \(0, 1\)'),
     (dict(rhs_dilation=2), 'rhs_dilation must be a sequence of 2 .*got 2'),
     (dict(padding='CAUSAL'), "padding must be 'SAME', 'VALID' .*'CAUSAL'"),
+    (dict(padding='same'), "padding must be 'SAME', 'VALID' .*'same'"),
     (dict(padding=1), 'padding must .*got 1'),
     (dict(padding=((1, 1),)), r'padding must .*2 \(low, high\) pairs'),
     (dict(padding=((-9, 0), (0, 0))), 'padding .*empty'),
