@@ -3,16 +3,13 @@
 import functools
 import importlib.util
 import logging
-import os
 import re
-import tempfile
 from unittest import mock
 
 from absl.testing import absltest
 from absl.testing import parameterized
 import chex
 from flax import nnx
-import flax.linen
 import hypothesis
 from hypothesis import strategies
 import jax
@@ -26,30 +23,19 @@ import numpy as np
 
 import tconv
 from tconv import acceleration
-from tconv import tuning
+from tests.references import integers
 
 HAS_KERAS = importlib.util.find_spec('keras') is not None
 LAX = 'conv_general_dilated'
 
 
-def integers(seed, *shape, dtype=np.float32):
-  """Small integers, whose products and sums are exact."""
-  return jnp.asarray(
-      np.random.default_rng(seed).integers(-2, 3, shape), dtype)
-
-
-X, K = integers(0, 2, 3, 3, 2), integers(1, 4, 4, 2, 2)
+X = jnp.asarray(integers(0, (2, 3, 3, 2)))
+K = jnp.asarray(integers(1, (4, 4, 2, 2)))
+NHWC = ('NHWC', 'HWIO', 'NHWC')
 
 
 def enlarge(x, k=K):
   return lax.conv_transpose(x, k, (2, 2), 'SAME')
-
-
-def enlarge_sharded(x, k):
-  return lax.conv_general_dilated(
-      x, k, (1, 1), [(2, 2), (2, 2)], lhs_dilation=(2, 2),
-      dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
-      out_sharding=P(None, None, None, 'd'))
 
 
 def squares(x, k=K):
@@ -70,6 +56,17 @@ def equations(fn, *args):
 
 def names(fn, *args):
   return [eqn.primitive.name for eqn in equations(fn, *args)]
+
+
+def check(fn, *args):
+  """Computes with and without acceleration, in one program; gives the latter.
+
+  Small whole numbers, whose products and sums are exact.
+  """
+  before, after = jax.jit(
+      lambda *args: (fn(*args), tconv.accelerate(fn)(*args)))(*args)
+  chex.assert_trees_all_equal(after, before, strict=True)
+  return after
 
 
 def counts(fn, *args):
@@ -94,7 +91,7 @@ def chosen(f):
 
 def with_jvp(f):
   g = jax.custom_jvp(lambda x: f(x))
-  g.defjvp(lambda primals, tangents: (g(*primals), f(*tangents)))
+  g.defjvp(lambda x, t: (g(*x), jax.jvp(f, x, t)[1]))
   return g
 
 
@@ -114,73 +111,36 @@ def mapped(f):
 
 
 WRAPPERS = (jax.jit, scanned, looped, chosen, with_jvp, with_vjp, remembered,
-            jax.checkpoint, mapped)
-
-
-@strategies.composite
-def convolutions(draw):
-  """A convolution with inserted zeros as a function of its input."""
-  axes = draw(strategies.sampled_from(('H', 'HW')))
-  stride = draw(strategies.integers(2, 3))
-  taps = draw(strategies.integers(1, 4))
-  groups, dilation = draw(strategies.integers(1, 2)), draw(
-      strategies.integers(1, 2))
-  low, high = (draw(strategies.integers(-1, 3)) for _ in range(2))
-  layout = draw(strategies.sampled_from((
-      ('NHC', 'HIO', 'NHC'), ('NCH', 'OIH', 'NHC'), ('HNC', 'IHO', 'CNH'))))
-  layout = tuple(spec.replace('H', axes) for spec in layout)
-  n = len(axes)  # The second axis has no zeros inserted.
-  sizes = ({'N': 2, 'C': 2, 'H': 3, 'W': 2},
-           {'H': taps, 'W': 2, 'I': 2 // groups, 'O': 2})
-  shapes = [[s[a] for a in spec] for s, spec in zip(sizes, layout)]
-  rounds = -2 * stride + taps * dilation  # So that nothing comes out empty.
-  function = functools.partial(
-      lax.conv_general_dilated, rhs=integers(taps, *shapes[1]),
-      window_strides=(1, 1)[:n],
-      padding=((low + 2, max(high, -rounds)), (1, 0))[:n],
-      lhs_dilation=(stride, 1)[:n], rhs_dilation=(dilation, 1)[:n],
-      dimension_numbers=layout, feature_group_count=groups)
-  return function, integers(3, *shapes[0])
+            mapped)
 
 
 class RandomProgramsTest(absltest.TestCase):
 
-  @hypothesis.settings(max_examples=12, deadline=None, derandomize=True)
+  @hypothesis.settings(max_examples=16, deadline=None, derandomize=True)
   @hypothesis.given(
-      convolutions(), strategies.lists(strategies.sampled_from(WRAPPERS),
-                                       max_size=3), strategies.integers(0, 2))
-  def test_values(self, convolution, wrappers, derivatives):
-    function, x = convolution
-    for wrap in wrappers:
-      function = wrap(function)
+      strategies.lists(strategies.sampled_from(
+          (*WRAPPERS, tconv.accelerate)), max_size=3),
+      strategies.integers(0, 2))
+  def test_values(self, wrappers, derivatives):
+    plain = inside = enlarge
     if looped in wrappers:  # lax differentiates no `while`; a scan is made.
       derivatives = min(derivatives, 1)
-    for _ in range(derivatives):
-      function = (lambda f: jax.grad(lambda x: (f(x)**2).sum()))(function)
-    inside = tconv.accelerate(function)
-    before, after = jax.jit(lambda x: (function(x), inside(x)))(x)
-    np.testing.assert_array_equal(after, before)
-    self.assertLen([e for e in tconv.explain(inside, x) if e.form], 0)
+    grads = [lambda f: jax.grad(lambda x: (f(x)**2).sum())] * derivatives
+    for wrap in (*wrappers, *grads):
+      inside = wrap(inside)
+      plain = plain if wrap is tconv.accelerate else wrap(plain)
+    outside = tconv.accelerate(inside)
+    expected, *results = jax.jit(
+        lambda x: [f(x) for f in (plain, inside, outside)])(X)
+    chex.assert_trees_all_equal(expected, *results)
+    self.assertEmpty([e for e in tconv.explain(outside, X) if e.form])
 
 
 class DerivativesTest(parameterized.TestCase):
 
-  def test_of_what_is_accelerated_inside(self):
-    loss = lambda f: jax.grad(lambda x: (f(x)**2).sum())
-    plain = [loss(wrap(enlarge)) for wrap in WRAPPERS]
-    inside = [loss(tconv.accelerate(wrap(enlarge))) for wrap in WRAPPERS]
-    before, after = jax.jit(
-        lambda x: [[f(x) for f in each] for each in (plain, inside)])(X)
-    chex.assert_trees_all_equal(after, before)
-    self.assertFalse([
-        eqn for f in inside for eqn in equations(f, X)
-        if eqn.primitive.name == LAX and max(eqn.params['lhs_dilation']) > 1])
-
   def test_of_kernels(self):
     step = jax.grad(squares, (0, 1))
-    before, after = jax.jit(
-        lambda *a: (step(*a), tconv.accelerate(step)(*a)))(X, K)
-    chex.assert_trees_all_equal(after, before)
+    check(step, X, K)
     # The gradient of the input is an ordinary convolution.
     self.assertEqual(counts(tconv.accelerate(step), X, K), (1, 2))
 
@@ -206,31 +166,14 @@ class DerivativesTest(parameterized.TestCase):
     found = names(jax.grad(tconv.accelerate(loss)), X)
     self.assertEqual(found.count('tconv_conv_transpose'), 1)
 
-  def test_backward_with_symbolic_zeros(self):
-    function = jax.custom_vjp(lambda x, n: (enlarge(x), n))
-    function.defvjp(
-        lambda x, n: (function(x.value, n.value), None),
-        lambda _, cts: (jax.vjp(enlarge, X)[1](cts[0])[0], None),
-        symbolic_zeros=True)
-    loss = lambda f: jax.grad(lambda x, n: f(x, n)[0].sum(), allow_int=True)
-    np.testing.assert_array_equal(
-        loss(tconv.accelerate(function))(X, 1.), loss(function)(X, 1.))
-
 
 class ProgramsTest(parameterized.TestCase):
 
   def test_nothing_matched_is_the_same_program(self):
     plain = lambda x, k: jax.nn.relu(lax.conv(x, k, (1, 1), 'SAME')) + 1
-    args = integers(0, 1, 2, 4, 4), integers(1, 2, 2, 3, 3)
+    args = jnp.ones((1, 2, 4, 4)), jnp.ones((2, 2, 3, 3))
     self.assertEqual(str(jax.make_jaxpr(tconv.accelerate(plain))(*args)),
                      str(jax.make_jaxpr(plain)(*args)))
-
-  def test_twice_is_once(self):
-    twice = tconv.accelerate(tconv.accelerate(enlarge))
-    once = tconv.accelerate(enlarge)
-    self.assertEqual(str(jax.make_jaxpr(twice)(X)),
-                     str(jax.make_jaxpr(once)(X)))
-    self.assertEqual(counts(twice, X), (0, 1))
 
   def test_second_call_compiles_nothing(self):
     inner = jax.jit(lambda x: jnp.sin(enlarge(x)))
@@ -245,58 +188,39 @@ class ProgramsTest(parameterized.TestCase):
     self.assertTrue(compiles())
     self.assertFalse(compiles())
 
-  def test_changed_weights_are_seen(self):
+  def test_leaves_that_are_no_arrays_and_changed_weights(self):
     weights = {'k': K}
-    function = tconv.accelerate(lambda x: enlarge(x, weights['k']))
-    before = function(X)
-    weights['k'] = 2 * K
-    np.testing.assert_array_equal(function(X), 2 * before)
 
-  def test_leaves_that_are_no_arrays(self):
     def function(x, *, name, scale, activation):
-      y = activation(enlarge(x)) * (2 if name == 'twice' else 1)
+      y = activation(enlarge(x, weights['k']))
       return {'y': y, 'name': name, 'shape': y.shape, 'scale': scale + 1,
               'none': None}
 
-    result = tconv.accelerate(function)(
-        np.asarray(X), name='twice', scale=1, activation=jnp.negative)
-    np.testing.assert_array_equal(result.pop('y'), -2 * enlarge(X))
-    self.assertEqual(result, {
-        'name': 'twice', 'shape': (2, 6, 6, 2), 'scale': 2, 'none': None})
+    accelerated = tconv.accelerate(function)
+    for factor in 1, 2:
+      weights['k'] = factor * K
+      result = accelerated(
+          np.asarray(X), name='once', scale=1, activation=jnp.negative)
+      np.testing.assert_array_equal(result.pop('y'), -factor * enlarge(X))
+      self.assertEqual(result, {
+          'name': 'once', 'shape': (2, 6, 6, 2), 'scale': 2, 'none': None})
 
   def test_dtypes(self):
-    for dtype in 'bfloat16', 'complex64':
-      x, k = X.astype(dtype), K.astype(dtype)
-      before, after = jax.jit(lambda *a: (
-          enlarge(*a), tconv.accelerate(enlarge)(*a)))(x, k)
-      self.assertEqual(after.dtype, dtype)
-      np.testing.assert_array_equal(np.asarray(after, 'complex64'),
-                                    np.asarray(before, 'complex64'))
+    check(enlarge, X.astype('bfloat16'), K.astype('bfloat16'))
+    check(enlarge, X.astype('complex64'), K.astype('complex64'))
     function = functools.partial(
         lax.conv_transpose, rhs=K.astype('bfloat16'), strides=(2, 2),
         padding='SAME', preferred_element_type='float32')
     after = tconv.accelerate(function)(X.astype('bfloat16'))
     np.testing.assert_array_equal(after, enlarge(X), strict=True)
 
-  def test_weak_types(self):
-    weak = jnp.full(X.shape, 2.), jnp.full(K.shape, 1.)
-    self.assertTrue(enlarge(*weak).weak_type)
-    self.assertTrue(tconv.accelerate(enlarge)(*weak).weak_type)
-
-  def test_effects_keep_their_order(self):
+  def test_effects(self):
     seen = []
-
-    def function(x):
-      note = lambda what: io_callback(
-          lambda: seen.append(what), None, ordered=True)
-      note('before')
-      y = jax.jit(lambda x: (enlarge(x), note('inside'))[0])(x)
-      note('after')
-      return y
-
-    jax.block_until_ready(jax.jit(tconv.accelerate(function))(X))
+    note = lambda: io_callback(lambda: seen.append(1), None, ordered=True)
+    function = jax.jit(lambda x: (enlarge(x), note())[0])
+    jax.block_until_ready(tconv.accelerate(function)(X))
     jax.effects_barrier()
-    self.assertEqual(seen, ['before', 'inside', 'after'])
+    self.assertLen(seen, 1)
 
   @parameterized.parameters(
       lambda f: jax.jit(tconv.accelerate(f), donate_argnums=0),
@@ -314,29 +238,28 @@ class ShardingTest(absltest.TestCase):
     step = jax.jit(jax.grad(lambda k, x: jax.shard_map(
         lambda x, k: lax.psum(squares(x, k), 'd'), mesh=mesh,
         in_specs=(P('d'), P()), out_specs=P())(x, k)))
-    accelerated = tconv.accelerate(step)
-    np.testing.assert_array_equal(accelerated(K, X), step(K, X))
-    self.assertEqual(counts(accelerated, K, X)[0], 0)
+    check(step, K, X)
+    self.assertEqual(counts(tconv.accelerate(step), K, X)[0], 0)
 
   def test_explicit_batch(self):
     mesh = jax.make_mesh((2,), ('d',), axis_types=(AxisType.Explicit,))
     with jax.set_mesh(mesh):
       x = jax.device_put(X, P('d'))
-      before, after = jax.jit(
-          lambda x: (enlarge(x), tconv.accelerate(enlarge)(x)))(x)
-      np.testing.assert_array_equal(after, before)
-      self.assertEqual(jax.typeof(after), jax.typeof(before))
+      self.assertEqual(jax.typeof(check(enlarge, x)),
+                       jax.typeof(enlarge(x)))
       self.assertEqual(counts(tconv.accelerate(enlarge), x), (0, 1))
 
   def test_explicit_channels_are_left(self):
+    sharded = functools.partial(
+        lax.conv_general_dilated, window_strides=(1, 1),
+        padding=[(2, 2), (2, 2)], lhs_dilation=(2, 2), dimension_numbers=NHWC,
+        out_sharding=P(None, None, None, 'd'))
     mesh = jax.make_mesh((2,), ('d',), axis_types=(AxisType.Explicit,))
     with jax.set_mesh(mesh):
       k = jax.device_put(K, P(None, None, None, 'd'))
-      entry, = tconv.explain(enlarge_sharded, X, k)
+      entry, = tconv.explain(sharded, X, k)
       self.assertIn('explicit sharding', entry.reason)
-      before, after = jax.jit(lambda *a: (
-          enlarge_sharded(*a), tconv.accelerate(enlarge_sharded)(*a)))(X, k)
-      np.testing.assert_array_equal(after, before)
+      check(sharded, X, k)
 
 
 class InsertedZerosTest(parameterized.TestCase):
@@ -352,39 +275,33 @@ class InsertedZerosTest(parameterized.TestCase):
       (((0, 0, 0), (0, 0, 1), (0, 0, 1), (0, 0, 1)), ((1, 1), (1, 1)), False),
   )
   def test_pads(self, config, padding, joined, dilation=(1, 1)):
-    k = integers(0, 3, 3, 3 if config[3][2] else 2, 2)
+    k = integers(0, (3, 3, 3 if config[3][2] else 2, 2))
     function = lambda x: lax.conv_general_dilated(
         lax.pad(x, 0., config), k, (1, 1), padding, dilation,
-        dimension_numbers=('NHWC', 'HWIO', 'NHWC'))
-    before, after = jax.jit(
-        lambda x: (function(x), tconv.accelerate(function)(x)))(X)
-    np.testing.assert_array_equal(after, before)
+        dimension_numbers=NHWC)
+    check(function, X)
     found = names(tconv.accelerate(function), X)
     self.assertEqual('tconv_conv_transpose' in found, joined)
     self.assertNotEqual('pad' in found, joined)
 
   def test_pads_that_are_used_elsewhere_or_insert_others_stay(self):
-    def function(x):
-      wide = lax.pad(x, 0., ((0, 0, 0), (1, 1, 1), (1, 1, 1), (0, 0, 0)))
+    def function(x, value=0.):
+      wide = lax.pad(x, value, ((0, 0, 0), (1, 1, 1), (1, 1, 1), (0, 0, 0)))
       return wide, lax.conv_general_dilated(
-          wide, K, (1, 1), 'SAME', dimension_numbers=('NHWC', 'HWIO', 'NHWC'))
+          wide, K, (1, 1), 'SAME', dimension_numbers=NHWC)
 
-    before, after = jax.jit(
-        lambda x: (function(x), tconv.accelerate(function)(x)))(X)
-    chex.assert_trees_all_equal(after, before)
-    ones = lambda x: lax.conv_general_dilated(
-        lax.pad(x, 1., ((0, 0, 0), (1, 1, 1), (1, 1, 1), (0, 0, 0))), K, (1, 1),
-        'SAME', dimension_numbers=('NHWC', 'HWIO', 'NHWC'))
+    check(function, X)
+    ones = lambda x: function(x, 1.)[1]
+    check(ones, X)
     self.assertEqual(counts(tconv.accelerate(ones), X), (1, 0))
 
 
-class WhichTest(absltest.TestCase):
+class ArgumentsTest(absltest.TestCase):
 
   def test_all_takes_grouped_ones(self):
-    k = integers(0, 3, 3, 1, 2)
+    k = integers(0, (3, 3, 1, 2))
     function = lambda x: lax.conv_general_dilated(
-        x, k, (1, 1), 'SAME', dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
-        feature_group_count=2)
+        x, k, (1, 1), 'SAME', dimension_numbers=NHWC, feature_group_count=2)
     self.assertEqual(counts(tconv.accelerate(function), X), (1, 0))
     every = tconv.accelerate(function, which='all')
     self.assertEqual(counts(every, X), (0, 1))
@@ -392,21 +309,14 @@ class WhichTest(absltest.TestCase):
     entry, = tconv.explain(function, X)
     self.assertEqual(entry.reason, "ordinary; which='all' uses taps")
 
-
-class ErrorsTest(absltest.TestCase):
-
-  def test_arguments(self):
+  def test_errors(self):
     with self.assertRaisesRegex(ValueError, "which .*'all'; got 'every'"):
       tconv.accelerate(enlarge, which='every')
     with self.assertRaisesRegex(ValueError, 'fn must be a function; got 3'):
       tconv.accelerate(3)
-
-  def test_untraceable(self):
     with self.assertRaises(jax.errors.ConcretizationTypeError) as caught:
       tconv.accelerate(lambda x: x if x.sum() > 0 else -x)(X)
     self.assertIn('tconv traces', str(caught.exception.__notes__))
-
-  def test_changed_arguments(self):
     model = nnx.BatchNorm(2, rngs=nnx.Rngs(0))
     with self.assertRaisesRegex(ValueError, 'BatchNorm.*accelerating'):
       tconv.accelerate(lambda model, x: model(x))(model, X)
@@ -432,26 +342,6 @@ class ExplainTest(absltest.TestCase):
         str(found), '3 convolutions: 2 replaced, 1 of tconv already, 0 left; '
         'of those, 0 with inserted zeros that cost time.')
 
-  def test_of_what_changes_its_arguments(self):
-    model = nnx.BatchNorm(2, rngs=nnx.Rngs(0))
-    before = nnx.state(model)
-    found = tconv.explain(lambda model, x: enlarge(model(x)), model, X)
-    self.assertEqual([e.role for e in found], ['conv_transpose'])
-    chex.assert_trees_all_equal(nnx.state(model), before)
-
-  def test_tuned_forms(self):
-    accelerated = tconv.accelerate(enlarge)
-    with (tempfile.TemporaryDirectory() as cache,
-          mock.patch.dict(os.environ, {'XDG_CACHE_HOME': cache})):
-      entry, = tconv.explain(enlarge, X)
-      self.assertEqual(entry.form, 'overlap_add')
-      with mock.patch.object(tuning, '_milliseconds',
-                             lambda *_: {'polyphase': 1., 'overlap_add': 2.}):
-        recording, = tconv.tune(accelerated, X)
-      self.assertEqual(recording.form, 'polyphase')
-      entry, = tconv.explain(enlarge, X)
-      self.assertEqual(entry.form, 'polyphase')
-
   def test_nothing_is_replaced_on_a_tpu(self):
     with mock.patch.object(jax, 'default_backend', lambda: 'tpu'):
       found = tconv.explain(jax.grad(squares, 1), X, K)
@@ -460,8 +350,7 @@ class ExplainTest(absltest.TestCase):
   def test_strict(self):
     function = lambda x: lax.conv_general_dilated(
         x.astype('int32'), K.astype('int32'), (1, 1), [(2, 2), (2, 2)],
-        lhs_dilation=(2, 2), dimension_numbers=('NHWC', 'HWIO', 'NHWC'))
-    self.assertLen(tconv.explain(function, X), 1)
+        lhs_dilation=(2, 2), dimension_numbers=NHWC)
     with self.assertRaisesRegex(ValueError, 'strict(.|\n)*the dtype, int32'):
       tconv.explain(function, X, strict=True)
     tconv.explain(enlarge, X, strict=True)
@@ -485,11 +374,6 @@ class AcceleratingTest(absltest.TestCase):
       self.assertTrue(dilated(function.lower(X)))
     self.assertEqual(function._cache_size(), 2)
 
-  def test_our_own_forms_are_not_asked(self):
-    function = jax.jit(lambda x: tconv.conv_transpose(x, K, 2, method='lax'))
-    with tconv.accelerating():
-      self.assertTrue(dilated(function.lower(X)))
-
   def test_derivatives_and_nesting(self):
     loss = lambda x, k: squares(scanned(remembered(with_vjp(
         functools.partial(enlarge, k=K))))(x), k)
@@ -506,17 +390,6 @@ class AcceleratingTest(absltest.TestCase):
 
 
 class LayersTest(absltest.TestCase):
-
-  def test_linen(self):
-    layer = flax.linen.ConvTranspose(3, (4, 4), (2, 2))
-    variables = layer.init(jax.random.key(0), X)
-    step = jax.grad(lambda v, x: (layer.apply(v, x)**2).sum())
-    accelerated = tconv.accelerate(step)
-    self.assertEqual(counts(accelerated, variables, X), (0, 2))
-    before, after = jax.jit(
-        lambda *a: (step(*a), accelerated(*a)))(variables, X)
-    # Two orders of the same float32 sums.
-    chex.assert_trees_all_close(after, before, rtol=1e-5)
 
   @absltest.skipUnless(HAS_KERAS, 'needs keras')
   def test_fit_of_keras(self):

@@ -38,10 +38,6 @@ def grouped(lhs, rhs, strides, padding, dilation, transpose, groups):
   return jnp.concatenate(parts, -1)
 
 
-def permuted(array, layout, plain):
-  return array.transpose([plain.index(c) for c in layout])
-
-
 class ValuesTest(parameterized.TestCase):
 
   @parameterized.product(kernel=[1, 2, 3, 4], transpose=[False, True])
@@ -67,19 +63,15 @@ class ValuesTest(parameterized.TestCase):
     chex.assert_trees_all_equal(ours, theirs, strict=True)
 
   @parameterized.parameters(
-      ((4, 5), False, 'VALID', True), ((4, 5), True, (1, 2), False),
-      ((2, 1, 3), True, 'SAME', False), ((2, 1, 3), False, (1, 2), True))
+      ((4, 5), True, [(1, 0), (0, 1)], False),
+      ((2, 1, 3), False, [(1, 0), (0, 1), (2, 3)], True))
   def test_more_axes(self, kernel, transpose, padding, consistent):
     y, w = arrays(kernel, transpose=transpose)
-    n = len(kernel)
-    if not isinstance(padding, str):
-      padding = tuple((lo, hi) for lo, hi in zip((1, 0, 2), (0, 1, 3)))[:n]
-    options = dict(transpose_kernel=transpose, rhs_dilation=(1, 2, 1)[:n],
-                   use_consistent_padding=consistent)
+    call = ((2, 3, 2)[:len(kernel)], padding, (1, 2, 1)[:len(kernel)], None,
+            transpose, None, None, consistent)
     np.testing.assert_array_equal(
-        dialect.lax_conv_transpose(y, w, (2, 3, 2)[:n], padding, **options),
-        lax.conv_transpose(y, w, (2, 3, 2)[:n], padding, **options),
-        strict=True)
+        dialect.lax_conv_transpose(y, w, *call),
+        lax.conv_transpose(y, w, *call), strict=True)
 
   @parameterized.parameters(('float16', 'float32'), ('complex64', None))
   def test_dtypes(self, dtype, preferred):
@@ -97,86 +89,46 @@ class ValuesTest(parameterized.TestCase):
              if e.primitive.name.startswith('tconv')]
     self.assertEqual(eqn.params['precision'], lax.Precision.HIGHEST)
 
-  @parameterized.parameters(False, True)
-  def test_gradients(self, transpose):
-    call = ((2, 1), [(1, 2), (0, 1)], (1, 2), None, transpose)
-    y, w = arrays((3, 2), transpose=transpose)
-    weights = integers(2, lax.conv_transpose(y, w, *call).shape)
 
-    def gradients(function):
-      return jax.jit(jax.grad(lambda y, w: (
-          function(y, w, *call) * weights).sum(), (0, 1)))(y, w)
+class LayoutTest(absltest.TestCase):
 
-    chex.assert_trees_all_equal(gradients(dialect.lax_conv_transpose),
-                                gradients(lax.conv_transpose))
-
-
-class LayoutTest(parameterized.TestCase):
-
-  def case(self, layouts, transpose):
-    """A call, and what it must result in."""
-    lhs, rhs, out = layouts
-    n = len(lhs) - 2
-    # The letters of the kernel, in its order, are those of the arguments.
-    plain = ''.join(c for c in rhs if c not in 'OI')
-    y, w = arrays((3, 2, 1)[:n], transpose=transpose)
-    steps = (2, 1, 3)[:n], ((1, 0), (2, 1), (0, 1))[:n], (1, 2, 1)[:n]
-    expected = permuted(np.asarray(
-        lax.conv_transpose(y, w, *steps, transpose_kernel=transpose)),
-        out, f'N{plain}C')
-    call = (permuted(y, lhs, f'N{plain}C'), permuted(w, rhs, f'{plain}IO'),
-            *steps, layouts, transpose)
-    return call, expected
-
-  @parameterized.parameters(False, True)
-  def test_many(self, transpose):
+  def test_many(self):
     draw = np.random.default_rng(0)
-    calls, results = [], []
+    calls = []
     # Each permutation of each of the three, in company drawn at random.
     for letters in (('NHC', 'HIO', 'NHC'), ('NHWC', 'HWIO', 'NHWC')):
       orders = ([''.join(p) for p in itertools.permutations(spec)]
                 for spec in letters)
       for layouts in zip(*(draw.permutation(o).tolist() for o in orders)):
-        call, expected = self.case(layouts, transpose)
-        calls.append(call)
-        results.append(expected)
-    found = jax.jit(lambda arrays: [
-        dialect.lax_conv_transpose(*pair, *call[2:])
-        for pair, call in zip(arrays, calls)])([call[:2] for call in calls])
-    for result, expected, call in zip(found, results, calls):
+        n, transpose = len(letters[0]) - 2, bool(len(calls) // 2 % 2)
+        y, w = arrays((3, 2)[:n], transpose=transpose)
+        y, w = (a.transpose([plain.index(c) for c in layout]) for a, plain,
+                layout in zip((y, w), letters, layouts))
+        numbers = lax.conv_dimension_numbers(y.shape, w.shape, layouts)
+        steps = (2, 1)[:n], ((1, 0), (2, 1))[:n], (1, 2)[:n]
+        calls.append(
+            (y, w, *steps, (layouts, numbers)[len(calls) % 2], transpose))
+    ours, theirs = jax.jit(lambda pairs: [
+        [function(*pair, *call[2:]) for pair, call in zip(pairs, calls)]
+        for function in (dialect.lax_conv_transpose, lax.conv_transpose)])(
+            [call[:2] for call in calls])
+    for result, expected, call in zip(ours, theirs, calls):
       np.testing.assert_array_equal(result, expected, str(call[5]))
-
-  @parameterized.product(
-      layouts=[('CHN', 'OHI', 'HNC'), ('WNCH', 'IWHO', 'CHNW'),
-               ('DNHCW', 'WIHDO', 'CHWND')], transpose=[False, True])
-  def test_what_lax_itself_makes_of_them(self, layouts, transpose):
-    call, expected = self.case(layouts, transpose)
-    np.testing.assert_array_equal(lax.conv_transpose(*call), expected)
-    numbers = lax.conv_dimension_numbers(
-        call[0].shape, call[1].shape, layouts)
-    np.testing.assert_array_equal(
-        dialect.lax_conv_transpose(*call[:5], numbers, transpose), expected)
 
 
 class GroupsTest(parameterized.TestCase):
 
-  @parameterized.product(
-      (dict(groups=2, inputs=4, outputs=6, padding='SAME'),
-       dict(groups=3, inputs=3, outputs=3, padding=None)),
-      transpose=[False, True])
+  @parameterized.parameters(
+      (2, 4, 6, True, 'SAME'), (3, 3, 3, False, ((2, 1), (0, 1))))
   def test_groups_stand_side_by_side(
       self, groups, inputs, outputs, transpose, padding):
     y, w = arrays((3, 2), inputs, outputs, transpose=transpose, groups=groups)
-    padding = padding or ((2, 1), (0, 1))
-    strides, dilation = (2, 3), (2, 1)
-    expected = grouped(y, w, strides, padding, dilation, transpose, groups)
-    for numbers in (None, ('NHWC', 'HWIO', 'CNHW')):
-      result = dialect.lax_conv_transpose(
-          y, w, strides, padding, dilation, numbers, transpose,
-          feature_group_count=groups)
-      if numbers:
-        result = jnp.moveaxis(result, 0, -1)
-      np.testing.assert_array_equal(result, expected)
+    steps = (2, 3), padding, (2, 1)
+    result = dialect.lax_conv_transpose(
+        y, w, *steps, ('NHWC', 'HWIO', 'CNHW'), transpose,
+        feature_group_count=groups)
+    np.testing.assert_array_equal(
+        jnp.moveaxis(result, 0, -1), grouped(y, w, *steps, transpose, groups))
 
 
 class KernelTest(parameterized.TestCase):
@@ -194,10 +146,8 @@ class KernelTest(parameterized.TestCase):
         kernel, transpose, feature_group_count=groups), w)
 
   @parameterized.parameters(
-      (np.ones(3, 'f'), 1, 'kernel must have 2 to 5 axes'),
       (np.ones((3, 2, 3), 'f'), 2, 'kernel .*divisible by .*2; got 3'),
-      (np.ones((3, 2, 3), 'f'), 0, 'feature_group_count .*got 0'),
-      (np.ones((3, 2, 3), int), 1, 'kernel must be of a floating'))
+      (np.ones((3, 2, 3), 'f'), 0, 'feature_group_count .*got 0'))
   def test_errors(self, kernel, groups, message):
     with self.assertRaisesRegex(ValueError, message):
       dialect.kernel_from_flax(kernel, feature_group_count=groups)
@@ -212,21 +162,16 @@ ERRORS = (
     (dict(rhs=W[:, :, :1]), 'lhs must have as many .*reads, 1; got 2'),
     (dict(transpose_kernel=True), 'lhs must have as many .*reads, 3; got 2'),
     (dict(strides=2), 'strides must be a sequence of 2 ints; got 2'),
-    (dict(strides=None), 'strides must be a sequence of 2 ints; got None'),
     (dict(strides=(2,)), r'strides .*sequence of 2 .*got \(2,\)'),
     (dict(strides=(0, 1)), r'strides .*>= 1.*got \(0, 1\)'),
-    (dict(strides=(2., 1)), r'strides .*got \(2.0, 1\)'),
     (dict(rhs_dilation=2), 'rhs_dilation must be a sequence of 2 .*got 2'),
-    (dict(rhs_dilation=(1,)), r'rhs_dilation .*got \(1,\)'),
-    (dict(rhs_dilation=(0, 1)), r'rhs_dilation .*got \(0, 1\)'),
     (dict(padding='CAUSAL'), "padding must be 'SAME', 'VALID' .*'CAUSAL'"),
+    (dict(padding='same'), "padding must be 'SAME', 'VALID' .*'same'"),
     (dict(padding=1), 'padding must .*got 1'),
     (dict(padding=((1, 1),)), r'padding must .*2 \(low, high\) pairs'),
-    (dict(padding=((1., 1), (1, 1))), 'padding must .*got'),
     (dict(padding=((-9, 0), (0, 0))), 'padding .*empty'),
     (dict(precision='best'), "precision must be .*got 'best'"),
     (dict(preferred_element_type='float16'), 'preferred_element_type .*16'),
-    (dict(preferred_element_type='int32'), 'preferred_element_type .*int32'),
     (dict(dimension_numbers=('NHWC', 'HWIO')), 'dimension_numbers .*three'),
     (dict(dimension_numbers=('NHWC', 'HWIO', 'NHWX')), 'dimension_numbers'),
     (dict(feature_group_count=0), 'feature_group_count .*got 0'),
@@ -248,48 +193,6 @@ class ErrorsTest(absltest.TestCase):
                 or 'empty' in message):
           with self.assertRaises((ValueError, TypeError, AssertionError)):
             lax.conv_transpose(**call)
-
-  def test_small_letters_are_no_names(self):
-    # At stride 1, lax takes them for the padding of an ordinary convolution.
-    for name in ('same', 'valid', 'SAME_LOWER'):
-      with self.assertRaisesRegex(ValueError, 'padding must be'):
-        dialect.lax_conv_transpose(Y, W, (1, 1), name)
-
-  def test_raises_where_lax_does(self):
-    draw = np.random.default_rng(0)
-    pick = lambda *options: options[draw.integers(len(options))]
-    raised, legal = 0, []
-    for _ in range(60):
-      pair = lambda: (pick(0, 1, 3), pick(-2, 0, 1, 1.5, 2, 2))
-      call = dict(
-          strides=pick((2, 2), (3, 2), (2, 2), (2, 0), 2, (2, 2, 2), (2,)),
-          padding=pick('SAME', 'VALID', 'full', [pair(), pair()],
-                       (pair(), pair()), (pair(),), 1),
-          rhs_dilation=pick(None, None, (1, 2), (1, 0), 1, (1,)),
-          transpose_kernel=pick(False, False, False, True),
-          dimension_numbers=pick(None, None, ('NHWC', 'HWIO', 'CNHW'),
-                                 ('NHWC', 'HWIO', 'CNH'), ('NHWC', 'HWIO')),
-          use_consistent_padding=pick(False, True),
-          preferred_element_type=pick(None, None, None, 'float16', 'int32'))
-      # lax does not look at what is there beyond the strides.
-      if call['use_consistent_padding'] and np.shape(call['strides']) != (2,):
-        continue
-      try:
-        illegal = not jax.eval_shape(
-            lambda *a, call=call: lax.conv_transpose(*a, **call), Y, W).size
-      except (ValueError, TypeError):
-        illegal = True
-      raised += illegal
-      if illegal:
-        with self.assertRaises(ValueError, msg=call):
-          dialect.lax_conv_transpose(Y, W, **call)
-      else:
-        legal.append(call)
-    self.assertBetween(raised, 20, 55)  # Both kinds were drawn.
-    ours, theirs = jax.jit(lambda *a: [
-        [function(*a, **call) for call in legal]
-        for function in (dialect.lax_conv_transpose, lax.conv_transpose)])(Y, W)
-    chex.assert_trees_all_equal(ours, theirs)
 
 
 if __name__ == '__main__':

@@ -3,7 +3,6 @@
 import ast
 import inspect
 import pathlib
-import pydoc
 import re
 import subprocess
 import sys
@@ -13,8 +12,6 @@ from absl.testing import parameterized
 
 import tconv
 from tconv import dialects
-from tconv import dispatch
-from tconv import forms
 from tconv import initializers
 from tconv import spectrum
 
@@ -176,8 +173,6 @@ class ReadmeTest(parameterized.TestCase):
       exec(example, names)
     self.assertEqual(names['x'].shape, (8, 32, 32, 128))
     self.assertEqual(names['gradient'].shape, (4, 4, 128, 256))
-    self.assertEqual(names['gains'].shape, (2, 2, 1, 64))
-    self.assertEqual(names['large'].shape, (1, 80, 80, 3))
     self.assertEqual(names['shared'].shape, (1, 80, 80, 3))
 
   def test_every_function_is_named(self):
@@ -189,60 +184,20 @@ class ReadmeTest(parameterized.TestCase):
 
 class InterfaceTest(parameterized.TestCase):
 
-  def test_help_names_all_that_is_public(self):
-    own = {f.__name__ for f in functions(tconv)}
-    self.assertEqual(
-        set(tconv.__all__), own | {'dialects', 'initializers', 'spectrum'})
-    summary, _, topics = tconv.__doc__.partition('\n')
-    self.assertEndsWith(summary, '.')
+  def test_all_that_is_public_is_named(self):
+    self.assertEqual(set(tconv.__all__), {f.__name__ for f in functions(tconv)}
+                     | {'dialects', 'initializers', 'spectrum'})
     self.assertContainsSubset(
-        {*tconv.__all__, 'nnx', 'linen'}, set(re.findall(r'\w+', topics)))
-    self.assertIn('conv_transpose(inputs', pydoc.plain(pydoc.render_doc(tconv)))
-
-  def test_every_form_is_named(self):
-    for method in dispatch.METHODS:
-      for function in (
-          tconv.conv, tconv.conv_transpose, tconv.conv_kernel_grad):
-        self.assertIn(f"'{method}'", function.__doc__)
-
-  @parameterized.parameters(*dispatch.FORMS.items())
-  def test_forms_keep_their_contract(self, name, form):
-    operations = {'conv_transpose': 'y kernel', 'conv': 'x kernel',
-                  'conv_kernel_grad': 'x y'}
-    self.assertTrue(hasattr(form, 'conv_transpose'))
-    self.assertIn(f'`{name}`', forms.__doc__)
-    for operation, arrays in operations.items():
-      if not hasattr(form, operation):
-        continue
-      self.assertIn(f'{operation}({arrays.replace(" ", ", ")}, ', forms.__doc__)
-      parameters = inspect.signature(getattr(form, operation)).parameters
-      options = [p.name for p in parameters.values()
-                 if p.kind is p.KEYWORD_ONLY]
-      self.assertEqual([n for n in parameters if n not in options],
-                       [*arrays.split(), 'geometry'])
-      self.assertContainsSubset(
-          {'precision', 'preferred_element_type'}, options)
-      for option in options:
-        self.assertIn(f'  {option}: ', forms.__doc__ + form.__doc__)
-
-  def test_docstrings_refer_to_nothing_outside(self):
-    for function in FUNCTIONS:
-      self.assertNotRegex(function.__doc__, r'\b(said|see) above\b')
-
-  def test_the_public_functions_are_found(self):
-    self.assertContainsSubset(
-        {'conv', 'conv_transpose', 'conv_kernel_grad', 'conv_matrix', 'icnr'},
-        {f.__name__ for f in FUNCTIONS})
+        {*tconv.__all__, 'nnx', 'linen'}, re.findall(r'\w+', tconv.__doc__))
 
   @parameterized.named_parameters((f.__name__, f) for f in FUNCTIONS)
   def test_docstring(self, function):
     doc = inspect.getdoc(function) or ''
-    for section in ('Returns:', *['Args:'] * bool(
-        inspect.signature(function).parameters)):
-      self.assertIn(section, doc)
+    parameters = inspect.signature(function).parameters
+    for part in ('Returns:', *['Args:'] * bool(parameters),
+                 *(f'{name}:' for name in parameters)):
+      self.assertIn(part, doc)
     self.assertRegex(doc, r'\[[\w*]+.*\]', 'names no shape')
-    for name in inspect.signature(function).parameters:
-      self.assertIn(f'{name}:', doc)
 
   @parameterized.named_parameters((f.__name__, f) for f in OWN)
   def test_options_are_keyword_only(self, function):

@@ -1,4 +1,4 @@
-"""Every convolution of lax as an operation, against a sum in NumPy."""
+"""Every convolution of lax as an operation, against lax itself."""
 
 import collections
 
@@ -48,54 +48,21 @@ def draw(rng, role):
   return params, arrays
 
 
-def summed(lhs, rhs, shape, params):
-  """The convolution as a sum over all products, in lax's layout."""
-  numbers, batch_groups = params['dimension_numbers'], params[
-      'batch_group_count']
-  lhs, rhs = lhs.transpose(numbers[0]), rhs.transpose(numbers[1])
-  result = np.zeros([shape[axis] for axis in numbers[2]])
-  groups = params['feature_group_count'] * batch_groups
-  part = lambda size, g, count: slice(
-      g * (size // count), (g + 1) * (size // count))
-  for t in np.ndindex(*result.shape[2:]):
-    for k in np.ndindex(*rhs.shape[2:]):
-      j = [a * ws + b * rd - lo for a, b, ws, rd, (lo, _) in zip(
-          t, k, params['window_strides'], params['rhs_dilation'],
-          params['padding'])]
-      if any(v % ld for v, ld in zip(j, params['lhs_dilation'])):
-        continue
-      j = [v // ld for v, ld in zip(j, params['lhs_dilation'])]
-      if any(not 0 <= v < size for v, size in zip(j, lhs.shape[2:])):
-        continue
-      for g in range(groups):
-        values = lhs[(slice(None), slice(None), *j)]
-        if batch_groups > 1:
-          values = values[part(len(values), g, groups)]
-        else:
-          values = values[:, part(values.shape[1], g, groups)]
-        features = part(len(rhs), g, groups)
-        result[(slice(None), features, *t)] += (
-            values @ rhs[(features, slice(None), *k)].T)
-  return result.transpose(np.argsort(numbers[2]))
-
-
 def read(params, arrays):
-  """The mapping, and the shape of the result; None if that is empty."""
+  """The mapping; None if the result is empty."""
   program = jax.make_jaxpr(
       lambda *arrays: lax.conv_general_dilated(*arrays, **params))(*arrays)
   eqn, = program.eqns
   out = eqn.outvars[0].aval
-  if 0 in out.shape:
-    return None
-  return mapping.read(*(v.aval for v in eqn.invars), out, eqn.params), out.shape
+  if 0 not in out.shape:
+    return mapping.read(*(v.aval for v in eqn.invars), out, eqn.params)
 
 
 class MappingTest(parameterized.TestCase):
 
-  @parameterized.named_parameters(
-      (f'{role}_{seed}', role, seed) for role in FIXED for seed in range(1))
-  def test_values(self, role, seed):
-    rng = np.random.default_rng(seed)
+  @parameterized.parameters(*FIXED)
+  def test_values(self, role):
+    rng = np.random.default_rng(0)
     cases, roles = [], collections.Counter()
     while len(cases) < 6 or not roles[role]:
       params, arrays = draw(rng, role)
@@ -104,14 +71,17 @@ class MappingTest(parameterized.TestCase):
       except ValueError:  # lax refuses it, or it is none of the operations.
         continue
       if found:
-        cases.append((params, arrays, *found))
-        roles[found[0].role] += 1
-    results = jax.jit(lambda all_arrays: [
-        case[2].apply(*arrays) for case, arrays in zip(cases, all_arrays)])(
-            [arrays for _, arrays, *_ in cases])
-    for (params, arrays, found, shape), result in zip(cases, results):
-      np.testing.assert_array_equal(
-          result, summed(*arrays, shape, params), f'{found.role} {params}')
+        cases.append((params, arrays, found))
+        roles[found.role] += 1
+    ours, theirs = jax.jit(lambda operands: (
+        [found.apply(*arrays) for (_, _, found), arrays in zip(
+            cases, operands)],
+        [lax.conv_general_dilated(*arrays, **params)
+         for (params, _, _), arrays in zip(cases, operands)]))(
+             [arrays for _, arrays, _ in cases])
+    # Small whole numbers, of which the sums are exact.
+    for a, b, (params, _, found) in zip(ours, theirs, cases):
+      np.testing.assert_array_equal(a, b, f'{found.role} {params}')
 
   @parameterized.parameters(
       (dict(window_strides=(2,), lhs_dilation=(2,), rhs_dilation=(3,)),

@@ -3,7 +3,6 @@ import itertools
 from absl.testing import absltest
 from absl.testing import parameterized
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from tconv import spectrum
@@ -59,60 +58,47 @@ def local_energy_by_loops(image, period, exclude, patch):
   return np.mean(energies)
 
 
-class PhaseMeansTest(parameterized.TestCase):
+class GridEnergyTest(parameterized.TestCase):
 
   @parameterized.parameters(((13,), (3,)), ((8, 9, 12), (1, 2, 3)))
-  def test_equal_their_definition(self, size, period):
-    # Small integers times the number of pixels of a phase: exact sums.
-    x = np.random.default_rng(0).integers(-9, 9, (2, *size, 3)).astype('f')
+  def test_phase_means(self, size, period):
+    x = noise(2, *size, 3).astype('f')
     actual = phase_means(x, period)
     self.assertEqual(actual.shape, (2, *period, 3))
     for n, c in np.ndindex(2, 3):
       image = cropped(x[n, ..., c], period)
       for a in np.ndindex(*period):
         own = image[tuple(slice(i, None, p) for i, p in zip(a, period))]
-        # Division by a count that is no power of two rounds.
-        np.testing.assert_allclose(actual[(n, *a, c)], own.mean(), rtol=1e-6,
-                                   atol=1e-6)
-
-
-class GridEnergyTest(parameterized.TestCase):
+        np.testing.assert_allclose(
+            actual[(n, *a, c)], own.mean(), rtol=1e-6, atol=1e-6)
 
   @parameterized.parameters(
-      ((21,), (4,), (2,)), ((16, 21), (2, 2), (1, 1)),
+      ((21,), (4,), (2,)), ((17, 19), (3, 4), (1, 2)),
       ((25, 24), (6, 4), (3, 2)), ((9, 12), (1, 3), (1, 1)),
       ((8, 9, 13), (2, 2, 3), (1, 2, 1)))
   def test_is_the_power_of_the_grid_bins(self, size, period, exclude):
     with jax.enable_x64(True):
       x = noise(2, *size, 2)
+      bins = lambda **options: [
+          [energy_of_bins(x[n, ..., c], period, exclude, **options)
+           for c in range(2)] for n in range(2)]
       actual = grid_energy(x, period, exclude=exclude)
-      expected = [[energy_of_bins(x[n, ..., c], period, exclude)
-                   for c in range(2)] for n in range(2)]
-      np.testing.assert_allclose(actual, expected, rtol=1e-11)
+      np.testing.assert_allclose(actual, bins(), rtol=1e-11)
       np.testing.assert_allclose(
-          grid_amplitude(x, period, exclude=exclude),
-          np.sqrt(expected), rtol=1e-11)
-
-  @parameterized.parameters(((3, 4), (1, 2)), ((1, 2), (1, 1)))
-  def test_parts_are_those_of_the_bins_and_add_up(self, period, exclude):
-    with jax.enable_x64(True):
-      x = noise(1, 17, 19, 1)
+          grid_amplitude(x, period, exclude=exclude), np.sqrt(bins()),
+          rtol=1e-11)
+      if len(size) != 2:
+        return
       parts = grid_energy(x, period, exclude=exclude, parts=True)
       for name, part in (('rows', lambda k: not k[1]),
                          ('columns', lambda k: not k[0]),
                          ('diagonals', lambda k: k[0] and k[1])):
-        np.testing.assert_allclose(
-            parts[name],
-            [[energy_of_bins(x[0, ..., 0], period, exclude, part)]],
-            rtol=1e-11, atol=1e-18)  # A part without bins rounds to that.
-      np.testing.assert_allclose(
-          sum(parts.values()),
-          grid_energy(x, period, exclude=exclude), rtol=1e-11)
+        np.testing.assert_allclose(  # A part without bins rounds to 1e-18.
+            parts[name], bins(part=part), rtol=1e-11, atol=1e-18)
 
   def test_parts_are_those_of_two_axes(self):
-    for shape in ((1, 16, 1), (1, 8, 8, 8, 1)):
-      with self.assertRaisesRegex(ValueError, 'parts=True .*two spatial axes'):
-        grid_energy(np.ones(shape, 'f'), 2, parts=True)
+    with self.assertRaisesRegex(ValueError, 'parts=True .*two spatial axes'):
+      grid_energy(np.ones((1, 16, 1), 'f'), 2, parts=True)
 
   @parameterized.parameters(grid_energy, local_grid_energy)
   def test_float32_sees_a_faint_pattern_on_a_bright_image(self, energy):
@@ -122,13 +108,6 @@ class GridEnergyTest(parameterized.TestCase):
       expected = energy(x.astype('d'), 2)
     # Sums of numbers around 1000 would be off by 1e-2 of the pattern.
     np.testing.assert_allclose(energy(x, 2), expected, rtol=1e-4)
-
-  def test_amplitude_of_no_pattern_has_no_gradient(self):
-    for x in (jnp.zeros((1, 8, 8, 1)), jnp.ones((1, 8, 8, 1))):
-      value, gradient = jax.value_and_grad(
-          lambda x: grid_amplitude(x, 2).sum())(x)
-      self.assertEqual(value, 0)
-      self.assertFalse(gradient.any())
 
 
 class LocalGridEnergyTest(parameterized.TestCase):
@@ -140,35 +119,10 @@ class LocalGridEnergyTest(parameterized.TestCase):
   def test_equals_its_definition(self, period, exclude, patch, size):
     with jax.enable_x64(True):
       x = noise(2, *size, 2)
-      actual = local_grid_energy(x, period, exclude=exclude,
-                                          patch=patch)
+      actual = local_grid_energy(x, period, exclude=exclude, patch=patch)
       expected = [[local_energy_by_loops(x[n, ..., c], period, exclude, patch)
                    for c in range(2)] for n in range(2)]
       np.testing.assert_allclose(actual, expected, rtol=1e-11)
-
-  @parameterized.parameters(2, 3)
-  def test_sees_stripes_that_cancel_over_the_image(self, period):
-    pattern = np.tile(noise(period, period), (96 // period, 96 // period))
-    sign = np.kron([[1, -1], [-1, 1]], np.ones((48, 48)))
-    x = ((pattern - pattern.mean()) * sign)[None, ..., None].astype('f')
-    energy = float((x**2).mean())
-    self.assertLess(float(grid_energy(x, period)[0, 0]), 1e-6 * energy)
-    self.assertGreater(
-        float(local_grid_energy(x, period)[0, 0]), .5 * energy)
-
-  @parameterized.parameters(2, 5)
-  def test_a_pattern_has_its_energy_and_a_constant_none(self, period):
-    with jax.enable_x64(True):
-      pattern = noise(1, period, period, 1)
-      x = np.tile(pattern, (1, 8, 8, 1))
-      np.testing.assert_allclose(
-          local_grid_energy(x, period), pattern.var((1, 2)))
-      for value in (0., .3, 1e6):
-        constant = np.full((1, 40, 40, 1), value)
-        # Rounding, squared: a window whose phases differ gives 1e-3 and more.
-        self.assertLess(
-            float(local_grid_energy(constant, period)[0, 0]),
-            1e-28 * max(value, 1)**2)
 
   def test_signals_and_volumes(self):
     with jax.enable_x64(True):
@@ -190,22 +144,15 @@ class LocalGridEnergyTest(parameterized.TestCase):
 class WithReferenceTest(parameterized.TestCase):
 
   @parameterized.parameters((3, 1), (4, 2))
-  def test_share_is_the_psnr_that_removal_gains(self, period, exclude):
+  def test_share_is_that_of_the_error(self, period, exclude):
     with jax.enable_x64(True):
-      periods, excluded = (np.broadcast_to(p, 2) for p in (period, exclude))
-      y = noise(1, 26, 25, 1)
-      pattern = np.tile(noise(*periods, seed=2), (26, 25))[:26, :25]
-      x = y + noise(1, 26, 25, 1, seed=1) + pattern[None, ..., None]
-      share = grid_share(x, y, period, exclude=exclude)[0, 0]
+      x, y = noise(1, 26, 25, 1), noise(1, 26, 25, 1, seed=1)
+      periods, excluded = (period,) * 2, (exclude,) * 2
       error = cropped((x - y)[0, ..., 0], periods)
-      # The part of the error that repeats, by its definition.
-      phase_means = lambda p: [
-          [error[i % p[0]::p[0], j % p[1]::p[1]].mean()
-           for j in range(error.shape[1])] for i in range(error.shape[0])]
-      grid = np.subtract(phase_means(periods), phase_means(excluded))
-      gain = 10 * np.log10((error**2).mean() / ((error - grid)**2).mean())
-      self.assertGreater(gain, .1)
-      np.testing.assert_allclose(-10 * np.log10(1 - share), gain, rtol=1e-10)
+      np.testing.assert_allclose(
+          grid_share(x, y, period, exclude=exclude)[0, 0],
+          energy_of_bins(error, periods, excluded) / (error**2).mean(),
+          rtol=1e-10)
 
   def test_excess_is_a_difference(self):
     with jax.enable_x64(True):
@@ -214,8 +161,6 @@ class WithReferenceTest(parameterized.TestCase):
           excess_grid_energy(x, y, 4, exclude=2)[0, 0],
           energy_of_bins(x[0, ..., 0], (4, 4), (2, 2))
           - energy_of_bins(y[0, ..., 0], (4, 4), (2, 2)), rtol=1e-10)
-      self.assertLess(float(excess_grid_energy(
-          x, x + np.indices((17, 18)).sum(0)[None, ..., None] % 2, 2)[0, 0]), 0)
 
 
 if __name__ == '__main__':

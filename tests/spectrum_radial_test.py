@@ -3,14 +3,12 @@ import math
 from absl.testing import absltest
 from absl.testing import parameterized
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from tconv import spectrum
 from tests.spectrum_test import jitted
 from tests.spectrum_test import noise
 
-grid_level = jitted(spectrum.grid_level)
 high_frequency_bias = jitted(spectrum.high_frequency_bias)
 legacy_radial_profile = jitted(spectrum.legacy_radial_profile)
 log_spectral_distance = jitted(spectrum.log_spectral_distance)
@@ -52,15 +50,6 @@ class RadialSpectrumTest(parameterized.TestCase):
       np.testing.assert_allclose(
           radial_spectrum(x), expected, rtol=1e-11)
 
-  def test_waves_are_where_they_should_be(self):
-    i, j = np.indices((16, 32))
-    for radius, wave in ((0, 0 * i + 1), (8, i % 2), (4, i // 2 % 2),
-                         (8, j % 2), (11, (i + j) % 2)):
-      x = wave - .5 * (radius > 0)
-      rings = radial_spectrum(x[None, ..., None].astype('f'))
-      self.assertEqual(rings.argmax(), radius)
-    self.assertLen(rings, 12)  # The corner is the last.
-
 
 class DistanceTest(parameterized.TestCase):
 
@@ -76,33 +65,16 @@ class DistanceTest(parameterized.TestCase):
       np.testing.assert_allclose(
           high_frequency_bias(x, y), ratio[7:10].mean(0), rtol=1e-9)
 
-  def test_brighter_by_a_factor(self):
-    x = noise(1, 16, 16, 1).astype('f')
-    for f, expected in ((log_spectral_distance, 20),
-                        (high_frequency_bias, -20)):
-      np.testing.assert_allclose(f(x, 10 * x), [expected], rtol=1e-5)
-      np.testing.assert_allclose(f(10 * x, x), [20], rtol=1e-5)
-      # The two logarithms are equal, up to how XLA rounds them.
-      np.testing.assert_allclose(f(x, x), [0], atol=1e-4)
-
-  def test_zero_and_constant_images_have_finite_distances(self):
+  def test_zero_and_constant_images(self):
     x, zero = noise(1, 16, 16, 1).astype('f'), np.zeros((1, 16, 16, 1), 'f')
+    third = zero + np.float32(1 / 3)
     for f in log_spectral_distance, high_frequency_bias:
+      # Two equal logarithms, up to how XLA rounds them.
       np.testing.assert_allclose(f(zero, zero), [0], atol=1e-4)
       for pair in ((x, zero), (zero, x), (zero + 1, zero), (x, zero + 1)):
         self.assertTrue(np.isfinite(f(*pair)).all())
-    for pair in ((x, x), (zero, zero), (x, zero)):
-      gradient = jax.grad(
-          lambda x, y: log_spectral_distance(x, y).sum())(
-              *map(jnp.asarray, pair))
-      self.assertTrue(np.isfinite(gradient).all())
-
-  def test_of_constants_only_the_constant_counts(self):
-    # Beside it there are rounding errors, or nothing, as it happens.
-    for size in (21, 64):
-      x = np.full((1, size, size, 1), 1 / 3, 'f')
-      for f in log_spectral_distance, high_frequency_bias:
-        self.assertAlmostEqual(float(f(10 * x, x)[0]), 20, delta=3)
+      # Beside the constant are rounding errors, or nothing, as it happens.
+      np.testing.assert_allclose(f(10 * third, third), [20], atol=3)
 
 
 class LegacyProfileTest(parameterized.TestCase):
@@ -115,23 +87,6 @@ class LegacyProfileTest(parameterized.TestCase):
       for n, c in np.ndindex(2, 2):
         np.testing.assert_allclose(
             actual[n, :, c], legacy_by_loops(x[n, ..., c]), rtol=1e-10)
-
-  def test_zero_is_finite(self):
-    profile = legacy_radial_profile(np.zeros((1, 8, 8, 1), 'f'))
-    np.testing.assert_allclose(profile, 20 * np.log(1e-8), rtol=1e-6)
-
-  @parameterized.parameters(((32, 48),))
-  def test_is_blind_for_a_checkerboard(self, size):
-    with jax.enable_x64(True):
-      x = 128 + 10 * noise(1, *size, 1)
-      board = x + 20 * (np.indices(size).sum(0)[None, ..., None] % 2 * 2 - 1)
-      np.testing.assert_allclose(
-          legacy_radial_profile(board),
-          legacy_radial_profile(x), rtol=1e-9)
-      levels = [grid_level(image, 2) for image in (board, x)]
-      self.assertGreater(float((levels[0] - levels[1])[0, 0]), 20)
-      self.assertGreater(
-          float(log_spectral_distance(board, x)[0]), 5)
 
   def test_takes_two_axes(self):
     with self.assertRaisesRegex(ValueError, r'x must have 4 .*\[N, H, W, C\]'):

@@ -10,9 +10,6 @@ from unittest import mock
 
 from absl.testing import absltest
 from absl.testing import flagsaver
-from absl.testing import parameterized
-import jax.numpy as jnp
-from matplotlib import image
 import numpy as np
 
 from experiments import relations
@@ -22,9 +19,6 @@ import tconv
 X = np.array([[1, 0, 2, 1], [0, 1, 0, 2], [1, 2, 1, 0], [0, 1, 0, 1]])
 W = np.array([[1, 2, 3], [4, 5, 6], [7, 8, 9]])
 Y = np.array([[1, 2], [3, 4]])
-# i, k, s, p, d of the figures in Dumoulin and Visin's guide.
-EXAMPLES = [(4, 3, 1, 0, 1), (5, 4, 1, 2, 1), (5, 3, 1, 1, 1), (5, 3, 1, 2, 1),
-            (5, 3, 2, 0, 1), (5, 3, 2, 1, 1), (6, 3, 2, 1, 1), (7, 3, 1, 0, 2)]
 
 
 def matrix(kernel, coarse, stride=1):
@@ -43,7 +37,7 @@ def up(kernel, y, stride=1):
   return result.reshape([round(len(result)**0.5)] * 2)
 
 
-class TextTest(parameterized.TestCase):
+class TextTest(absltest.TestCase):
 
   @classmethod
   def setUpClass(cls):
@@ -69,82 +63,38 @@ class TextTest(parameterized.TestCase):
         all(row.search(lines[start + i]) for i, row in enumerate(rows))
         for start in range(len(lines) - len(rows) + 1)), f'no {values}')
 
-  def test_is_plain_text_of_80_columns(self):
-    self.assertNotIn('\x1b', self.text)
-    self.assertLessEqual(max(map(len, self.text.splitlines()[:-1])), 80)
-    self.assertNotIn('…', self.text)
-
-  def test_the_convolution_and_its_matrix(self):
+  def test_the_numbers(self):
     y = np.array([[sum(X[i + a, j + b] * W[a, b] for a, b in np.ndindex(3, 3))
                    for j in range(2)] for i in range(2)])
-    for values in [X, W, y, X.reshape(1, 16), matrix(W, 2), y.reshape(4, 1)]:
-      self.assert_prints(values)
-
-  def test_the_transpose_and_its_stamps(self):
-    self.assert_prints(Y)
-    self.assert_prints(up(W, Y))
-    for index in range(4):
-      one = np.where(np.arange(4) == index, Y.ravel(), 0).reshape(2, 2)
-      stamp = up(W, one)
-      self.assertEqual(np.count_nonzero(stamp), 9)
-      self.assert_prints(stamp)
-
-  def test_the_shape_comes_back_and_not_the_values(self):
     c = matrix(W, 2)
-    self.assert_prints((c.T @ c @ X.ravel()).reshape(4, 4))
-    self.assertFalse(np.array_equal(walkthrough.TWIN, X))
-    np.testing.assert_array_equal(c @ walkthrough.TWIN.ravel(), c @ X.ravel())
-    self.assert_prints(walkthrough.TWIN)
-
-  def test_zero_insertion_and_its_work(self):
+    stamps = [up(W, np.where(np.arange(4) == index, Y.ravel(), 0).reshape(2, 2))
+              for index in range(4)]
     among_zeros = np.zeros((7, 7), int)
     among_zeros[2:5:2, 2:5:2] = Y
-    self.assert_prints(among_zeros)
-    self.assert_prints(np.rot90(W, 2))
-    self.assert_prints(up(W, Y, 2))
+    for values in (
+        X, W, y, X.reshape(1, 16), c, y.reshape(4, 1), Y, up(W, Y), *stamps,
+        (c.T @ c @ X.ravel()).reshape(4, 4), walkthrough.TWIN, among_zeros,
+        np.rot90(W, 2), up(W, Y, 2)):
+      self.assert_prints(values)
+    self.assertFalse(np.array_equal(walkthrough.TWIN, X))
+    np.testing.assert_array_equal(c @ walkthrough.TWIN.ravel(), c @ X.ravel())
     # Every fine position meets 9 taps; a stamp is 9 taps for a coarse one.
-    for s, n in [(2, 2), (2, 8), (2, 32), (2, 128), (3, 128), (4, 128)]:
+    for s, n in [(2, 2), (2, 128), (4, 128)]:
       fine = len(range(0, s * (n - 1) + 3))
-      zeros, stamps = 9 * fine * fine, 9 * n * n
+      zeros, ours = 9 * fine * fine, 9 * n * n
       self.assertRegex(self.text, ' +'.join(map(str, (
-          '', s, n, fine, zeros, stamps, f'{zeros / stamps:.2f}'))))
+          '', s, n, fine, zeros, ours, f'{zeros / ours:.2f}'))))
 
-  @parameterized.parameters(3, 4)
-  def test_the_overlap(self, taps):
-    self.assert_prints(up(np.ones((taps, taps), int), np.ones((5, 5), int), 2))
-
-  def test_the_relations(self):
-    rows = [line.split() for line in self.text.splitlines()
-            if line.rstrip().endswith(' yes')]
-    there, back = rows[:len(EXAMPLES)], rows[len(EXAMPLES):]
-    self.assertEqual([row[0] for row in there], '1 2 3 4 5 6 6 15'.split())
-    self.assertEqual([row[0] for row in back], '8 9 10 11 12 13 14 -'.split())
-    for (i, k, s, p, d), first, second in zip(
-        EXAMPLES, there, back, strict=True):
-      extent = range(0, k * d, d)[-1] + 1  # From the first tap to the last.
-      places = range(0, i + 2 * p - extent + 1, s)
-      o = len(places)
-      missed = i + 2 * p - (places[-1] + extent)
-      self.assertEqual(first[-7:], [*map(str, (i, k, s, p, d, o)), 'yes'])
-      stretched = len(np.zeros((o, s)).ravel()) - (s - 1)
-      self.assertEqual(second[-8:], [*map(str, (
-          o, stretched, k, 1, extent - 1 - p, missed, i)), 'yes'])
-
-  def test_the_figures(self):
-    last = self.text.splitlines()[-1]
+  def test_the_page(self):
+    self.assertNotIn('\x1b', self.text)
+    *lines, last = self.text.splitlines()
+    self.assertLessEqual(max(map(len, lines)), 80)
     self.assertStartsWith(last, f'Figures in {self.folder}: ')
-    paths = sorted(self.folder.iterdir())
-    self.assertEqual([path.name for path in paths], [
+    self.assertEqual(sorted(path.name for path in self.folder.iterdir()), [
         'matrix.png', 'one_to_nine.png', 'overlap.png', 'zero_insertion.png'])
-    for path in paths:
-      self.assertIn(path.stem, last)
-      pixels = image.imread(path)
-      self.assertGreater(min(pixels.shape[:2]), 400)
-      colours = np.unique(np.rint(255 * pixels[..., :3]) @ [1, 256, 256**2])
-      self.assertGreater(len(colours), 100)
 
 
-class FailureTest(parameterized.TestCase):
+class FailureTest(absltest.TestCase):
 
   def fails(self):
     """Runs the command, which has to fail, and gives its message."""
@@ -156,32 +106,11 @@ class FailureTest(parameterized.TestCase):
     self.assertIsInstance(caught.exception.code, str)  # So the status is 1.
     return caught.exception.code
 
-  def test_a_folder_that_cannot_be_made_is_one_line_and_at_once(self):
-    with (tempfile.NamedTemporaryFile() as file,
-          flagsaver.as_parsed(out=file.name), mock.patch.object(
-              walkthrough, 'Story', side_effect=AssertionError),
-          self.assertRaisesRegex(
-              SystemExit, f'error: --out cannot .*exists: .*{file.name}')):
-      walkthrough.main(['walkthrough'])
-
-  @parameterized.parameters(
-      (0, dict(output='(i-k)')), (7, dict(padding='k-p-1')),
-      (6, dict(transposed="s*(i'-1)+k-2*p")))
-  def test_a_wrong_relation(self, index, change):
+  def test_a_wrong_relation(self):
     wrong = list(relations.RELATIONS)
-    wrong[index] = wrong[index]._replace(**change)
+    wrong[7] = wrong[7]._replace(padding='k-p-1')
     with mock.patch.object(relations, 'RELATIONS', wrong):
-      self.assertIn(f'but: {wrong[index].name})', self.fails())
-
-  @parameterized.parameters('conv', 'conv_transpose')
-  def test_values_shifted_by_one_position(self, operation):
-    right = getattr(tconv, operation)
-    # Only the relations name a dilation; what is told before them stays true.
-    shifted = lambda *args, **kwargs: jnp.roll(
-        right(*args, **kwargs), 'kernel_dilation' in kwargs, axis=1)
-    with mock.patch.object(tconv, operation, shifted):
-      names = ', '.join(r.name for r in relations.RELATIONS)
-      self.assertIn(f'but: {names})', self.fails())
+      self.assertIn(f'but: {wrong[7].name})', self.fails())
 
   def test_a_transpose_that_is_another_map(self):
     right = tconv.conv_transpose

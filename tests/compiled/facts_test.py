@@ -3,7 +3,6 @@
 import pathlib
 
 from absl.testing import absltest
-from absl.testing import parameterized
 
 from experiments.compiled import facts
 from experiments.compiled import hlo
@@ -19,41 +18,17 @@ TRAINING, INSERTED, WOVEN, PRODUCTS = (
 LAYER = layers.Layer('k4s2', '', 1, (3, 3), 4, 2, 4, 2, 1)
 
 
-class HloTest(parameterized.TestCase):
+class HloTest(absltest.TestCase):
 
-  def test_an_instruction(self):
-    program = hlo.parse(TRAINING)
-    main = program.computations[program.entry]
-    self.assertLen(main, 12)
-    convolution = main['conv.1']
-    self.assertEqual(convolution.opcode, 'custom-call')
-    self.assertEqual(convolution.operands, ('y.1', 'w.1'))
-    self.assertEqual(convolution.results, (
-        hlo.Array('bf16', (1, 6, 6, 2)), hlo.Array('u8', (64,))))
-    self.assertEqual(convolution.attribute('dim_labels'), 'b01f_o01i->b01f')
-    self.assertIsNone(convolution.attribute('calls'))
-    self.assertEqual(main['w.1'].results, (hlo.Array('bf16', (4, 4, 4, 2)),))
-    self.assertLen(main['tuple.1'].results, 3)
-    self.assertEqual([i.name for i in main.values() if i.is_root], ['tuple.1'])
-
-  def test_loops_are_walked_as_often_as_they_run(self):
-    times = {instruction.name: times for _, instruction, times in hlo.parse(
-        PRODUCTS).walk()}
-    self.assertEqual(times['next'], 7)
-    self.assertEqual(times['each'], 1)
-    self.assertNotIn('true', times)
-
-  def test_a_loop_of_unknown_length(self):
+  def test_errors(self):
     program = hlo.parse(PRODUCTS.replace('known_trip_count', 'unknown'))
     with self.assertRaisesRegex(ValueError, 'how often the loop loop runs'):
       list(program.walk())
-
-  def test_no_program(self):
     with self.assertRaisesRegex(ValueError, "ENTRY computation.*'nothing'"):
       hlo.parse('nothing')
 
 
-class FactsTest(parameterized.TestCase):
+class FactsTest(absltest.TestCase):
 
   def test_calls(self):
     found = facts.calls(hlo.parse(TRAINING))
@@ -75,11 +50,10 @@ class FactsTest(parameterized.TestCase):
     self.assertEqual(facts.multiply_adds(hlo.parse(PRODUCTS)),
                      7 * (2 * 2 * 5 + 2 * 5 * 2) + 10 + 5 * 5 * 2)
 
-  def test_groups_have_fewer_multiply_adds(self):
-    text = INSERTED.replace('w: f32[2,4,4,4]', 'w: f32[2,4,4,2]').replace(
+    grouped = INSERTED.replace('w: f32[2,4,4,4]', 'w: f32[2,4,4,2]').replace(
         '%w = f32[2,4,4,4]', '%w = f32[2,4,4,2]').replace(
             'bf01_o01i->bf01,', 'bf01_o01i->bf01, feature_group_count=2,')
-    self.assertEqual(facts.multiply_adds(hlo.parse(text)), 6 * 6 * 2 * 32)
+    self.assertEqual(facts.multiply_adds(hlo.parse(grouped)), 6 * 6 * 2 * 32)
 
   def test_inserted_zeros(self):
     inserted = lambda text, size=1: [
@@ -99,7 +73,7 @@ class FactsTest(parameterized.TestCase):
                      ['f32[8,5]'])
 
 
-class BarsTest(parameterized.TestCase):
+class BarsTest(absltest.TestCase):
 
   def judge(self, text, kind, dtype, layer=LAYER, memory=0, peer=None):
     program = hlo.parse(text)
@@ -108,23 +82,18 @@ class BarsTest(parameterized.TestCase):
         facts.multiply_adds(program), memory, 0, 0)
     return limits.on_gpu(layer, kind, dtype, summary, peer)
 
-  def test_three_calls_are_as_wanted(self):
+  def test_faults(self):
     good = TRAINING.replace('f32', 'bf16')
-    self.assertEqual(self.judge(good, 'training', 'bfloat16'), ())
-    self.assertEqual(self.judge(good, 'forward', 'bfloat16'),
-                     ('work', 'calls'))
-
-  def test_another_dtype(self):
-    self.assertEqual(self.judge(TRAINING, 'training', 'bfloat16'), ('dtype',))
-
-  def test_zeros(self):
-    self.assertEqual(self.judge(INSERTED, 'forward', 'float32'),
-                     ('zeros', 'work', 'calls'))
-
-  def test_stride_1_is_an_ordinary_convolution_as_well(self):
+    # With stride 1, an ordinary convolution will do as well.
+    around = INSERTED.replace('2_1_1x2_1_1', '2_3x2_3')
     layer = layers.Layer('s1', '', 1, (6, 6), 4, 2, 4, 1, 1)
-    text = INSERTED.replace('2_1_1x2_1_1', '2_3x2_3')
-    self.assertEqual(self.judge(text, 'forward', 'float32', layer), ())
+    for expected, *arguments in (
+        ((), good, 'training', 'bfloat16'),
+        (('work', 'calls'), good, 'forward', 'bfloat16'),
+        (('dtype',), TRAINING, 'training', 'bfloat16'),
+        (('zeros', 'work', 'calls'), INSERTED, 'forward', 'float32'),
+        ((), around, 'forward', 'float32', layer)):
+      self.assertEqual(self.judge(*arguments), expected)
 
   def test_memory_counts_where_cudnn_has_no_call(self):
     layer = layers.Layer('dilated', '', 1, (3, 3), 4, 2, 4, 2, 1, 0, 2)
@@ -134,11 +103,6 @@ class BarsTest(parameterized.TestCase):
       self.assertEqual(
           self.judge(wide, 'training', 'float32', layer, memory, peer),
           expected)
-
-  def test_on_tpu(self):
-    found = limits.on_tpu(programs.Summary((), (), 0, 0, 3., 8.),
-                        programs.Summary((), (), 0, 0, 2., 10.))
-    self.assertEqual(found, {'flops': 1.5, 'bytes': .8})
 
 
 if __name__ == '__main__':

@@ -90,19 +90,54 @@ def with_batch(shape, *sizes):
                               sharding=shape.sharding)
 
 
-class CompiledTest(parameterized.TestCase):
+# Transformed trainings: a function, its arguments, and how many contractions it
+# needs at least.
+def mapped(layer, dtype):
+  inputs, kernel, outputs = operands(layer, dtype)
+  return (training(jax.vmap(function(layer), in_axes=(0, None))),
+          (with_batch(inputs, 3), kernel, with_batch(outputs, 3)), 3 * 3)
 
-  def assert_as_wanted(self, layer, summary, dtype, contractions,
-                       kinds=None):
-    """No zeros, no other dtype, little work; for plain layers, these calls."""
-    self.assertEmpty(summary.inserted)
-    for call in summary.calls:
-      self.assertEqual({operand.dtype for operand in call.operands},
-                       {limits.DTYPES[dtype]}, call)
-    self.assertLessEqual(summary.multiply_adds,
-                         limits.WORK * contractions * layer.multiply_adds)
-    if limits.is_plain(layer):
-      self.assertEqual({call.kind for call in summary.calls}, set(kinds))
+
+def scanned(layer, dtype, scale=1.):
+  inputs, kernel, outputs = operands(layer, dtype)
+  apply, steps = function(layer), 3
+
+  def loss(images, kernel, wanted):
+    # A kernel that is computed, as by equalized learning rates, is where XLA
+    # finds ways to rewrite it.
+    kernel = kernel * jnp.asarray(scale, dtype) if scale != 1 else kernel
+
+    @jax.checkpoint
+    def step(total, pair):
+      difference = apply(pair[0], kernel) - pair[1]
+      return total + (difference**2).sum(), None
+
+    return lax.scan(step, jnp.zeros((), dtype), (images, wanted))[0]
+
+  # Each output is computed twice, and squared.
+  return (jax.value_and_grad(loss, (0, 1)),
+          (with_batch(inputs, steps), kernel, with_batch(outputs, steps)),
+          4 * steps)
+
+
+def scaled(layer, dtype):
+  return scanned(layer, dtype, .5)
+
+
+def tangents(layer, dtype):
+  """Forward over reverse."""
+  inputs, kernel, outputs = operands(layer, dtype)
+
+  def product(primals, tangents, cotangents):
+    return jax.jvp(lambda inputs, kernel: training(function(layer))(
+        inputs, kernel, cotangents), primals, tangents)
+
+  # Output and gradients; for the tangents, two outputs, and each gradient once
+  # more with the other operand's tangent.
+  return product, ((inputs, kernel), (inputs, kernel), outputs), 7
+
+
+class CompiledTest(parameterized.TestCase):
 
   @parameterized.product(layer=list(LAYERS), dtype=DTYPES, kind=KINDS,
                          name=('tconv', 'tconv.nnx'))
@@ -132,62 +167,22 @@ class CompiledTest(parameterized.TestCase):
     self.assertEmpty(set(found) - ALLOWED.get(layer.name, set()), summary)
 
   @parameterized.product(layer=PLAIN + WITHOUT_CALL,
-                         dtype=('float32', 'bfloat16'))
-  def test_vmap_of_the_image(self, layer, dtype):
-    layer = LAYERS[layer]
-    inputs, kernel, outputs = operands(layer, dtype)
-    summary = programs.summarize(
-        TARGET, training(jax.vmap(function(layer), in_axes=(0, None))),
-        with_batch(inputs, 3), kernel, with_batch(outputs, 3),
-        at_least=programs.image_size(layer))
-    self.assert_as_wanted(layer, summary, dtype, 3 * 3, (
-        'convBackwardInput', 'convForward', 'convBackwardFilter'))
-
-  @parameterized.product(layer=PLAIN + WITHOUT_CALL,
                          dtype=('float32', 'bfloat16'),
-                         scale=(False, True))
-  def test_scan_and_checkpoint(self, layer, dtype, scale):
-    layer, steps = LAYERS[layer], 3
-    apply = function(layer)
-    inputs, kernel, outputs = operands(layer, dtype)
-
-    def loss(images, kernel, wanted):
-      # A kernel that is computed, as by equalized learning rates, is where
-      # XLA finds ways to rewrite it.
-      kernel = kernel * jnp.asarray(.5, kernel.dtype) if scale else kernel
-
-      @jax.checkpoint
-      def step(total, pair):
-        difference = apply(pair[0], kernel) - pair[1]
-        return total + (difference**2).sum(), None
-
-      return lax.scan(step, jnp.zeros((), dtype), (images, wanted))[0]
-
-    summary = programs.summarize(
-        TARGET, jax.value_and_grad(loss, (0, 1)), with_batch(inputs, steps),
-        kernel, with_batch(outputs, steps),
-        at_least=programs.image_size(layer))
-    # Each output is computed twice, and squared.
-    self.assert_as_wanted(layer, summary, dtype, 4 * steps, (
-        'convBackwardInput', 'convForward', 'convBackwardFilter'))
-
-  @parameterized.product(layer=PLAIN + WITHOUT_CALL,
-                         dtype=('float32', 'bfloat16'))
-  def test_forward_over_reverse(self, layer, dtype):
+                         transform=(mapped, scanned, scaled, tangents))
+  def test_transformed(self, layer, dtype, transform):
     layer = LAYERS[layer]
-    inputs, kernel, outputs = operands(layer, dtype)
-
-    def product(primals, tangents, cotangents):
-      return jax.jvp(lambda inputs, kernel: training(function(layer))(
-          inputs, kernel, cotangents), primals, tangents)
-
+    train, arguments, contractions = transform(layer, dtype)
     summary = programs.summarize(
-        TARGET, product, (inputs, kernel), (inputs, kernel), outputs,
-        at_least=programs.image_size(layer))
-    # Output and gradients; for the tangents, two outputs, and each gradient
-    # once more with the other operand's tangent.
-    self.assert_as_wanted(layer, summary, dtype, 7, (
-        'convBackwardInput', 'convForward', 'convBackwardFilter'))
+        TARGET, train, *arguments, at_least=programs.image_size(layer))
+    self.assertEmpty(summary.inserted)
+    for call in summary.calls:
+      self.assertEqual({operand.dtype for operand in call.operands},
+                       {limits.DTYPES[dtype]}, call)
+    self.assertLessEqual(summary.multiply_adds,
+                         limits.WORK * contractions * layer.multiply_adds)
+    if limits.is_plain(layer):
+      self.assertEqual({call.kind for call in summary.calls}, {
+          'convBackwardInput', 'convForward', 'convBackwardFilter'})
 
 
 class ShardedTest(parameterized.TestCase):
