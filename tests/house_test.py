@@ -39,10 +39,11 @@ MEASURES = (
     ('tconv.phases', 'tconv.initializers'),
     ('tconv.spectrum',),
 )
-# These may use all of it, and are the only ones that know Flax.
+# These may use all of it. Layers alone know Flax.
 LAYERS = (
     ('tconv.layers', 'tconv.sub_pixel'),
     ('tconv.nnx', 'tconv.linen'),
+    ('tconv.audit',),
 )
 
 # The experiments: what each place may import besides itself and the library.

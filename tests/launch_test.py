@@ -70,7 +70,7 @@ class RunTest(absltest.TestCase):
     first.kill()
     first.communicate()
     self.assertRegex(kills.finish(self.start('killed')),
-                     r'resumes after step [1-9]|already complete')
+                     'resumes after step|already complete|is damaged, and moved')
 
     launched = self.launch('shared')
     wait_for_step(shared, 6)
