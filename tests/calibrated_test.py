@@ -77,6 +77,12 @@ class TransposedTest(parameterized.TestCase):
         tconv.equalize_phases(kernel, 2, inputs=np.zeros((1, 2, 2, 3))),
         tconv.equalize_phases(kernel, 2), atol=1e-6)
 
+  def test_several_inputs_are_as_one(self):
+    kernel, inputs = _drawn(4, 4, 2, 3), _smooth(2, 9, 9, 3)
+    chex.assert_trees_all_equal(
+        tconv.equalize_phases(kernel, 2, inputs=list(inputs[:, None])),
+        tconv.equalize_phases(kernel, 2, inputs=inputs))
+
   def test_half_types_have_exactly_equal_gains(self):
     kernel = jnp.asarray(_drawn(4, 4, 2, 3), jnp.bfloat16)
     equal = tconv.equalize_phases(kernel, 2, inputs=_smooth(1, 9, 9, 3))

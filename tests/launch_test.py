@@ -70,7 +70,7 @@ class RunTest(absltest.TestCase):
     first.kill()
     first.communicate()
     self.assertRegex(kills.finish(self.start('killed')),
-                     'resumes after step|already complete|is damaged, and moved')
+                     'resumes after step|already complete|damaged, and moved')
 
     launched = self.launch('shared')
     wait_for_step(shared, 6)
