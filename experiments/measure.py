@@ -39,10 +39,10 @@ import rich.console
 import rich.progress
 
 from experiments import artifacts
-from experiments.data import images
 from experiments.harness import workdir
 from experiments.harness.results import Table
 from experiments.report import spectra
+from tconv.audit import images
 
 _PATCH = 16  # Side in pixels of the patches of `grid_metrics`.
 # Heading and format of each metric on the screen.

@@ -17,7 +17,9 @@ A bias that differs by phase, that of a sub-pixel convolution, is one more row
 of W_a. Its input is the constant 1, and V_a does not add it to the taps.
 """
 
+from collections.abc import Iterator
 from collections.abc import Sequence
+import math
 
 import jax
 import jax.numpy as jnp
@@ -32,7 +34,8 @@ _ELEMENTS = 2**22  # Of the windows that are multiplied at a time.
 
 
 def equalize(kernel: jax.Array, strides: int | Sequence[int],
-             inputs: jax.Array, *, kernel_dilation: int | Sequence[int] = 1,
+             inputs: jax.Array | Sequence[jax.Array | np.ndarray], *,
+             kernel_dilation: int | Sequence[int] = 1,
              feature_group_count: int = 1,
              bias: jax.typing.ArrayLike | None = None
              ) -> tuple[jax.Array, np.ndarray | None]:
@@ -44,7 +47,7 @@ def equalize(kernel: jax.Array, strides: int | Sequence[int],
   Args:
     kernel: [*K, C / groups, O] floating array with taps on every phase.
     strides: one int or one for each axis.
-    inputs: [N, *coarse, O] array.
+    inputs: [N, *coarse, O] array, or several, whose sizes may differ.
     kernel_dilation: one int or one for each axis.
     feature_group_count: number of groups of channels.
     bias: [*strides, C] array of a bias that differs by phase.
@@ -60,7 +63,8 @@ def equalize(kernel: jax.Array, strides: int | Sequence[int],
   strides = geometry.per_axis('strides', strides, n, 1)
   dilation = geometry.per_axis('kernel_dilation', kernel_dilation, n, 1)
   [groups] = geometry.per_axis('feature_group_count', feature_group_count, 1, 1)
-  values = _values(kernel, inputs, groups)
+  several = inputs if isinstance(inputs, (list, tuple)) else [inputs]
+  values = [_values(kernel, each, groups) for each in several]
   if bias is not None:
     bias = np.asarray(bias, np.float64)
   found, bias = _equalize(np.asarray(kernel, np.float64), strides, dilation,
@@ -149,29 +153,26 @@ def _solve(systems) -> list[np.ndarray]:
           for weights, effect, stiffness, total in found]
 
 
-def _moments(inputs: np.ndarray, lags: list[np.ndarray], groups: int,
+def _moments(inputs: Sequence[np.ndarray], lags: list[np.ndarray], groups: int,
              constant: bool) -> np.ndarray:
   """[groups, n, n] means of products of the values in a window, with a ridge.
 
   The n values are the O / groups channels of the inputs at each lag, and the
   constant 1 if there is one.
   """
-  axes = range(1, inputs.ndim - 1)
   reach = [lag[-1] - lag[0] + 1 for lag in lags]
-  if any(size < r for size, r in zip(inputs.shape[1:], reach)):
-    raise ValueError(
-        f'inputs must have a size of at least {tuple(map(int, reach))}, the '
-        f"kernel's reach; got shape {inputs.shape}.")
-  windows = np.lib.stride_tricks.sliding_window_view(inputs, reach, tuple(axes))
   picked = np.ix_(*(lag[-1] - lag for lag in lags))
   total, count = np.zeros(()), 0
-  for image in windows:
-    parts = -(-image.size // _ELEMENTS)
-    for part in np.array_split(image, min(parts, len(image))):
-      values = part[(..., *picked)].astype(np.float64)
-      n = len(lags)
-      values = values.reshape(-1, groups, inputs.shape[-1] // groups,
-                              np.prod(values.shape[n + 1:], dtype=int))
+  for images in inputs:
+    if any(size < r for size, r in zip(images.shape[1:], reach)):
+      raise ValueError(
+          f'inputs must have a size of at least {tuple(map(int, reach))}, the '
+          f"kernel's reach; got shape {images.shape}.")
+    for windows in _parts(images, reach):
+      values = windows[(..., *picked)].astype(np.float64)
+      channels = values.shape[len(lags)]
+      values = values.reshape(math.prod(values.shape[:len(lags)]), groups,
+                              channels // groups, -1)
       values = values.transpose(1, 0, 3, 2).reshape(groups, len(values), -1)
       if constant:
         values = np.concatenate(
@@ -185,3 +186,11 @@ def _moments(inputs: np.ndarray, lags: list[np.ndarray], groups: int,
   mean = np.trace(moments, axis1=1, axis2=2) / size
   ridge = np.where(mean > 0, max(_LEAST_RIDGE, size / count) * mean, 1)
   return moments + ridge[:, None, None] * np.eye(size)
+
+
+def _parts(images: np.ndarray, reach: list[int]) -> Iterator[np.ndarray]:
+  """Yields all [*m, O, *reach] windows of images, some at a time."""
+  axes = tuple(range(1, images.ndim - 1))
+  for windows in np.lib.stride_tricks.sliding_window_view(images, reach, axes):
+    parts = -(-windows.size // _ELEMENTS)
+    yield from np.array_split(windows, min(parts, len(windows)))

@@ -183,7 +183,7 @@ def frequency_response(kernel: jax.Array, size: int | Sequence[int], *,
 
 def equalize_phases(kernel: jax.Array, strides: int | Sequence[int], *,
                     kernel_dilation: int | Sequence[int] = 1,
-                    inputs: jax.Array | None = None,
+                    inputs: jax.Array | Sequence[jax.Array] | None = None,
                     feature_group_count: int = 1) -> jax.Array:
   """Changes a kernel as little as possible so that it gives no checkerboard.
 
@@ -214,8 +214,8 @@ def equalize_phases(kernel: jax.Array, strides: int | Sequence[int], *,
       `inputs` only.
     strides: one int or one for each axis.
     kernel_dilation: one int or one for each axis.
-    inputs: [N, *coarse, O] inputs of the layer, with any number of positions;
-      None to change the kernel itself as little as possible.
+    inputs: [N, *coarse, O] inputs of the layer, or several such arrays, whose
+      sizes may differ; None to change the kernel itself as little as possible.
     feature_group_count: number of groups of channels; used with `inputs` only.
 
   Returns:

@@ -53,7 +53,7 @@ def transposed_kernel(kernel: jax.Array, scale: int | Sequence[int], *,
 
 def equalize_sub_pixel(kernel: jax.Array, scale: int | Sequence[int], *,
                        bias: jax.Array | None = None, mode: str = 'DCR',
-                       inputs: jax.Array | None = None,
+                       inputs: jax.Array | Sequence[jax.Array] | None = None,
                        feature_group_count: int = 1
                        ) -> tuple[jax.Array, jax.Array | None]:
   """Changes a sub-pixel convolution as little as possible to paint no grid.
@@ -68,7 +68,8 @@ def equalize_sub_pixel(kernel: jax.Array, scale: int | Sequence[int], *,
     scale: upsampling factor, one int or one for each axis.
     bias: [prod(scale) * C] array that is added before the shuffle, or None.
     mode: order of the channels, 'DCR' or 'CRD', as in `tconv.depth_to_space`.
-    inputs: [N, *size, I] inputs of the convolution, or None.
+    inputs: [N, *size, I] inputs of the convolution, or several such arrays, or
+      None.
     feature_group_count: number of groups of channels; one for 'DCR'.
 
   Returns:

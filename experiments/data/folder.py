@@ -9,8 +9,8 @@ import pathlib
 import numpy as np
 from PIL import Image
 
-from experiments.data import images as images_lib
 from experiments.harness import workdir as workdir_lib
+from tconv.audit import images as images_lib
 
 NAME = 'folder:PATH'  # Form of the name in a config.
 _PREFIX = 'folder:'

@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from experiments.data import batches
-from experiments.data import images
+from tconv.audit import images
 
 TRAIN = ('astronaut', 'coffee', 'camera', 'brick', 'grass',
          'hubble_deep_field', 'stereo_motorcycle', 'china')

@@ -15,8 +15,8 @@ from PIL import Image
 import skimage
 import tifffile
 
-from experiments.data import images
 from experiments.data import photographs
+from tconv.audit import images
 
 COLORS = {1: 0, 2: 4, 3: 2, 4: 6}  # PNG's number for so many samples.
 

@@ -1,0 +1,185 @@
+"""The command `tconv`: audit, repair."""
+
+import argparse
+from collections.abc import Sequence
+import contextlib
+import glob
+import os
+import pathlib
+import sys
+import tempfile
+
+from tconv.audit import model as model_lib
+
+_EPILOG = """\
+examples:
+  tconv audit model.onnx
+  tconv audit model.onnx --inputs 'photos/*.png' --html report.html
+  tconv audit model.onnx --format sarif > audit.sarif
+  tconv repair model.onnx -o repaired.onnx --inputs 'photos/*.png'
+
+exit status:
+  0  clean, or no finding as severe as --fail-on; repair: a file was written
+  1  findings at or above --fail-on; repair: nothing could be repaired
+  2  the command could not run; the reason is in one line
+"""
+_INPUTS = """\
+images, .npy arrays of the model's input, or .npz files with an array for each
+input; a pattern such as 'photos/*.png'. Without it, seeded noise"""
+_WHITE = 'value that the model expects for white (default: 1)'
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+  """Runs the command.
+
+  Args:
+    arguments: its arguments; None for those of the process.
+
+  Returns:
+    The exit status.
+  """
+  options = _parser().parse_args(arguments)
+  os.environ.setdefault('JAX_PLATFORMS', 'cpu')  # Kernels are small.
+  try:
+    return {'audit': _audit, 'repair': _repair}[options.command](options)
+  except ImportError as error:
+    return _failed(f'{error}; install what it needs: '
+                   "pip install 'tconv[audit]'")
+  except (model_lib.AuditError, OSError) as error:
+    return _failed(str(error))
+  except MemoryError:
+    return _failed(f'{options.model} needs more memory than there is')
+  except KeyboardInterrupt:
+    return _failed('stopped')
+
+
+def _parser() -> argparse.ArgumentParser:
+  parser = argparse.ArgumentParser(
+      'tconv', description='Finds and removes checkerboards of trained models.',
+      epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
+  commands = parser.add_subparsers(dest='command', required=True)
+  audit = commands.add_parser(
+      'audit', help='find upsamplers that paint grids', epilog=_EPILOG,
+      description='Finds the upsamplers of an ONNX model that paint grids.',
+      formatter_class=argparse.RawDescriptionHelpFormatter)
+  audit.add_argument('--format', default='table',
+                     choices=('table', 'json', 'sarif', 'github'),
+                     help='what to print (default: table)')
+  audit.add_argument('--html', type=pathlib.Path, metavar='FILE',
+                     help='also write a page with figures')
+  audit.add_argument('--fail-on', default='warning',
+                     choices=('info', 'warning', 'error', 'never'),
+                     help='least severe finding that gives exit status 1 '
+                     '(default: warning)')
+  repair = commands.add_parser(
+      'repair', help='write a model without grids', epilog=_EPILOG,
+      description='Writes a copy of an ONNX model whose kernels paint no grid. '
+      'A kernel is replaced only if the pattern falls and outputs stay.',
+      formatter_class=argparse.RawDescriptionHelpFormatter)
+  repair.add_argument('-o', '--output', type=pathlib.Path, required=True,
+                      help='file to write; not the model itself')
+  repair.add_argument('--min-psnr', type=float, default=40, metavar='DB',
+                      help='smallest PSNR of the repaired output against the '
+                      'original output (default: 40 dB)')
+  for command in audit, repair:
+    command.add_argument('model', type=pathlib.Path, help='ONNX file')
+    command.add_argument('--inputs', action='append', default=[],
+                         metavar='FILES', help=_INPUTS)
+    command.add_argument('--white', type=float, default=1., help=_WHITE)
+  return parser
+
+
+def _failed(message: str) -> int:
+  line = ' '.join(message.split())
+  print(f'tconv: error: {line}'.encode('utf-8', 'replace').decode(),
+        file=sys.stderr)
+  return 2
+
+
+def _load(options):
+  """The model, its probes and its audit."""
+  from tconv.audit import findings
+  from tconv.audit import onnx_model
+  from tconv.audit import probe
+  if not options.white > 0:
+    raise model_lib.AuditError(
+        f'--white must be above 0; got {options.white}')
+  files = []
+  for pattern in options.inputs:
+    found = sorted(glob.glob(pattern, recursive=True))
+    if not found:
+      raise model_lib.AuditError(f'--inputs {pattern}: no such file')
+    files += map(pathlib.Path, found)
+  model = onnx_model.load(options.model)
+  probes = probe.probes(model, files, white=options.white)
+  return model, findings.audit(model, probes, _progress)
+
+
+def _progress(text: str) -> None:
+  """Shows what is being done, on one line of a terminal."""
+  if sys.stderr.isatty():
+    plain = ''.join(c if c.isprintable() else '?' for c in text)
+    print(f'\r\033[K{plain[:78]}', end='', file=sys.stderr, flush=True)
+
+
+def _done() -> None:
+  if sys.stderr.isatty():
+    print('\r\033[K', end='', file=sys.stderr, flush=True)
+
+
+def _audit(options) -> int:
+  from tconv.audit import findings
+  from tconv.audit import report as report_lib
+  model, audit = _load(options)
+  if options.html:
+    from tconv.audit import figures
+    _progress('drawing')
+    _write(options.html, figures.page(model, audit))
+  _done()
+  report_lib.show(audit.report, options.format, str(options.model))
+  if options.fail_on == 'never':
+    return 0
+  ranks = findings.VERDICTS.index
+  return int(ranks(audit.report['verdict']) >= ranks(options.fail_on))
+
+
+def _repair(options) -> int:
+  from tconv.audit import repair
+  if options.output.exists() and options.output.samefile(options.model):
+    raise model_lib.AuditError(
+        f'--output must be another file than the model; got {options.output}')
+  model, audit = _load(options)
+  repaired, decisions = repair.repair(
+      model, audit, min_psnr=options.min_psnr, progress=_progress)
+  _done()
+  for decision in decisions:
+    name = ''.join(c if c.isprintable() else '?' for c in decision.node)
+    print(f'{name}: {decision.reason}')
+  if repaired is model:
+    print('Nothing was repaired, and no file was written.')
+    return 1
+  repaired.save(options.output)
+  print(f'Wrote {options.output}.')
+  return 0
+
+
+def _write(path: pathlib.Path, text: str) -> None:
+  """Writes a file as a whole or not at all."""
+  with tempfile.NamedTemporaryFile(
+      'w', dir=path.parent, prefix=path.name, delete=False,
+      encoding='utf-8') as file:
+    try:
+      file.write(text)
+      file.close()
+      os.chmod(file.name, 0o666 & ~_umask())
+      os.replace(file.name, path)
+    except BaseException:
+      with contextlib.suppress(OSError):
+        os.unlink(file.name)
+      raise
+
+
+def _umask() -> int:
+  mask = os.umask(0)
+  os.umask(mask)
+  return mask
