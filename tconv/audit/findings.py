@@ -30,7 +30,7 @@ ERROR_LEVELS, WARNING_LEVELS = .5, .15
 # How far lines stand out, above the reference, in most inputs.
 WARNING_DB = 10
 _CHANCE = .01  # p-value below which lines are not due to chance.
-_COULD = 1e-6  # A kernel with equal phases has rho below this, by rounding.
+_COULD = 1e-10  # A float32 kernel with equal phases has rho below this.
 _AGREE = .02  # Relative difference of predicted and measured patterns.
 _ROUNDING = 1e-5  # Patterns below this, relative to the result, are rounding.
 _POSITIONS = 2**14  # Positions of each layer's input kept for calibration.
@@ -114,7 +114,8 @@ def audit(model: model_lib.Model, probes: Sequence[probe_lib.Probe],
     seen.append(final)
     for name, before in run.before.items():
       _look(by_name[name], before, run.after[name], final, one.kind)
-  white = _white([x for x in seen if x is not None])
+  white = _white([x for x, one in zip(seen, probes) if x is not None
+                  and (one.kind != 'noise' or len(probes) == 1)])
   levels = 255 / white
   period = common_period(layers)
 
@@ -273,7 +274,7 @@ def _white(outputs) -> float:
     return 1.
   low = min(float(x.min()) for x in outputs)
   high = max(float(x.max()) for x in outputs)
-  if -.5 <= low and .5 < high <= 1.5:
+  if -.5 <= low and high <= 1.5:
     return 1.
   if -1.5 <= low < -.5 and high <= 1.5:
     return 2.

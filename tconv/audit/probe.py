@@ -58,7 +58,9 @@ def probes(model: model_lib.Model, files: Sequence[pathlib.Path] = (), *,
   """
   error = None
   for attempt in range(max(map(len, _SIZES.values()))):
-    found = _noise(model, attempt, white)
+    found = Probe('noise', 'noise', {
+        given.name: _cast(_noise(model, given, i, attempt), given, white)
+        for i, given in enumerate(model.inputs)})
     try:
       model.run(found.feeds)
     except model_lib.AuditError as failure:
@@ -74,16 +76,11 @@ def probes(model: model_lib.Model, files: Sequence[pathlib.Path] = (), *,
       f'{error}')
 
 
-def _image_input(model: model_lib.Model) -> model_lib.Input | None:
-  """The only input, if it has channels."""
-  if len(model.inputs) != 1 or model.inputs[0].channel_axis is None:
-    return None
-  return model.inputs[0]
-
-
-def _shape(given: model_lib.Input, attempt: int) -> tuple[int, ...]:
+def _shape(model: model_lib.Model, given: model_lib.Input, attempt: int
+           ) -> tuple[int, ...]:
   """The shape of an input, with numbers where it is free."""
-  spatial = len(given.shape) - (1 if given.channel_axis is None else 2)
+  # Free axes of several inputs are usually the same.
+  spatial = len(given.shape) - 2 if len(model.inputs) == 1 else 2
   sizes = _SIZES.get(spatial, _SIZES[3])
   size = sizes[min(attempt, len(sizes) - 1)]
   return tuple(
@@ -101,40 +98,66 @@ def _cast(values: np.ndarray, given: model_lib.Input, white: float
 
 
 def _flats(model, attempt, white) -> list[Probe]:
-  given = _image_input(model)
-  if given is None or given.channel_axis is None:
-    return []
-  shape = _shape(given, attempt)
-  channels = shape[given.channel_axis]
-  fields = {f'flat {grey}': np.full(channels, grey) for grey in _GREYS}
-  if channels == 3:
-    fields |= {f'flat {color}': np.array(color) for color in _COLORS}
-  elif channels > 4:  # Features rather than colors.
-    fields = {f'flat, seed {seed}': np.random.default_rng(seed).normal(
-        size=channels) for seed in range(len(_GREYS))}
+  """Fields that are constant but for the channels."""
+  colors = {f'flat {grey}': grey for grey in _GREYS}
+  if not any(_is_image(model, given) for given in model.inputs):
+    colors = {f'flat, seed {seed}': seed for seed in range(len(_GREYS))}
+  elif any(given.shape[given.channel_axis] in (3, None)
+           for given in model.inputs if given.channel_axis is not None):
+    colors |= {f'flat {color}': color for color in _COLORS}
   found = []
-  for name, color in fields.items():
-    values = np.ones(shape)
-    values = np.moveaxis(
-        np.moveaxis(values, given.channel_axis, -1) * color, -1,
-        given.channel_axis)
-    found.append(Probe(name, 'flat', {given.name: _cast(values, given, white)}))
+  for name, color in colors.items():
+    feeds = {}
+    for number, given in enumerate(model.inputs):
+      shape = _shape(model, given, attempt)
+      values = _noise(model, given, number, attempt)
+      axis = given.channel_axis
+      if axis is not None and _is_image(model, given):
+        values = np.moveaxis(np.ones(shape), axis, -1) * np.array(color)
+        values = np.moveaxis(values, -1, axis)
+      elif axis is not None:
+        own = np.random.default_rng((number, len(found))).normal(size=shape[axis])
+        values = np.moveaxis(
+            np.moveaxis(np.ones(shape), axis, -1) * own, -1, axis)
+      feeds[given.name] = _cast(values, given, white)
+    found.append(Probe(name, 'flat', feeds))
   return found
 
 
-def _noise(model, attempt, white) -> Probe:
-  generator = np.random.default_rng(0)
-  feeds = {}
-  for given in model.inputs:
-    shape = _shape(given, attempt)
-    if given.channel_axis is not None and shape[given.channel_axis] <= 4:
-      values = generator.uniform(size=shape)
-    elif np.issubdtype(given.dtype, np.integer):
-      values = np.zeros(shape)
-    else:
-      values = generator.normal(size=shape)
-    feeds[given.name] = _cast(values, given, white)
-  return Probe('noise', 'noise', feeds)
+def _is_image(model, given: model_lib.Input) -> bool:
+  """Whether an input holds images rather than features."""
+  return (len(model.inputs) == 1 and given.channel_axis is not None
+          and given.shape[given.channel_axis] in (1, 3, 4, None))
+
+
+def _noise(model, given: model_lib.Input, number: int, attempt: int
+           ) -> np.ndarray:
+  """White noise; for images, noise with the spectrum of photographs."""
+  shape = _shape(model, given, attempt)
+  generator = np.random.default_rng(number)
+  if given.channel_axis is None and np.issubdtype(given.dtype, np.integer):
+    return np.zeros(shape)
+  values = generator.normal(size=shape)
+  if not _is_image(model, given):
+    return values
+  axes = [a for a in range(1, len(shape)) if a != given.channel_axis]
+  squares = np.zeros(())
+  for a in axes:
+    wave = np.fft.fftfreq(shape[a]) * shape[a]
+    squares = squares + (wave**2).reshape(
+        [-1 if b == a else 1 for b in range(len(shape))])
+  values = np.fft.ifftn(np.fft.fftn(values, axes=axes) / np.maximum(
+      1, squares)**(len(axes) / 4), axes=axes).real
+  # Channels of photographs are alike.
+  values += 2 * values.mean(given.channel_axis, keepdims=True)
+  return np.clip(.5 + .2 * values / values.std(), 0, 1)
+
+
+def _image_input(model: model_lib.Model) -> model_lib.Input | None:
+  """The only input, if it has channels."""
+  if len(model.inputs) != 1 or model.inputs[0].channel_axis is None:
+    return None
+  return model.inputs[0]
 
 
 def _from_file(model, path: pathlib.Path, white: float) -> Probe:

@@ -67,7 +67,7 @@ def random_chain(seed: int, culprit: int | None, *, layers: int = 3,
         .1, .3, (size, size, fine, channels)).astype(np.float32) / channels
     equal = np.asarray(tconv.equalize_phases(kernel, 2))
     # All but one layer have a thousandth of the pattern of random ones.
-    share = .3 if i == culprit else .0015
+    share = .3 if i == culprit else .0003
     weights.append((equal + share * (kernel - equal),
                     generator.uniform(.1, .3, fine).astype(np.float32)))
     channels = fine
