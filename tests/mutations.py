@@ -16,8 +16,8 @@ where code or tests were rewritten. Files are found in any folder, so that they
 may move; both names of files and of tests may be globs.
 
 48 of 50 were caught when the suite had 15,000 lines. All 50 are caught since it
-was shortened and two tests were added, for `tconv.programs`; half an hour on
-two cores.
+was shortened to 11,400 lines and two tests were added, for `tconv.programs`;
+eleven minutes on two cores.
 """
 
 from collections.abc import Sequence
