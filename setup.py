@@ -17,8 +17,8 @@ EXPERIMENTS = [
 # torch, which is large: they keep arrays that it computed.
 PEERS = ['onnx', 'onnxruntime', 'torch']
 TEST = [
-    *EXPERIMENTS, 'chex', 'flatbuffers', 'hypothesis', 'keras', 'onnx',
-    'onnxruntime', 'playwright', 'pytest', 'pytest-xdist', 'safetensors',
+    *EXPERIMENTS, 'chex', 'flatbuffers', 'hypothesis', 'jsonschema', 'keras',
+    'onnx', 'onnxruntime', 'playwright', 'pytest', 'pytest-xdist', 'safetensors',
     'setuptools>=77',
 ]
 # What compiling for an absent GPU or TPU needs beside the compilers, which
@@ -55,7 +55,7 @@ setuptools.setup(
         'Typing :: Typed',
     ],
     packages=setuptools.find_packages(include=['tconv', 'tconv.*']),
-    package_data={'tconv': ['py.typed']},
+    package_data={'tconv': ['py.typed', 'audit/*.j2', 'audit/*.json']},
     python_requires='>=3.11',
     install_requires=['flax', 'jax>=0.10.2', 'numpy'],
     extras_require={

@@ -51,7 +51,8 @@ class WheelTest(absltest.TestCase):
                for path in (ROOT / 'tconv').rglob('*.py')}
     self.assertEqual(
         {name for name in self.names if '.dist-info/' not in name},
-        modules | {'tconv/py.typed'})
+        modules | {'tconv/py.typed', 'tconv/audit/page.html.j2',
+                   'tconv/audit/schema.json'})
 
   def test_metadata(self):
     header, _, readme = self.metadata.partition('\n\n')
