@@ -7,6 +7,11 @@ import setuptools
 
 ROOT = pathlib.Path(__file__).parent
 
+# The command `tconv`, and `tconv.audit`.
+AUDIT = [
+    'imagecodecs', 'jinja2', 'matplotlib', 'onnx', 'onnx-ir', 'onnxruntime',
+    'pillow', 'rich', 'tifffile',
+]
 # The examples, studies and benchmarks: `make run`, `make bench`.
 EXPERIMENTS = [
     'absl-py', 'grain', 'imagecodecs', 'jinja2', 'matplotlib', 'ml_collections',
@@ -17,8 +22,8 @@ EXPERIMENTS = [
 # torch, which is large: they keep arrays that it computed.
 PEERS = ['onnx', 'onnxruntime', 'torch']
 TEST = [
-    *EXPERIMENTS, 'chex', 'flatbuffers', 'hypothesis', 'jsonschema', 'keras',
-    'onnx', 'onnxruntime', 'playwright', 'pytest', 'pytest-xdist', 'safetensors',
+    *EXPERIMENTS, *AUDIT, 'chex', 'flatbuffers', 'hypothesis', 'jsonschema',
+    'keras', 'playwright', 'pytest', 'pytest-xdist', 'safetensors',
     'setuptools>=77',
 ]
 # What compiling for an absent GPU or TPU needs beside the compilers, which
@@ -56,9 +61,10 @@ setuptools.setup(
     ],
     packages=setuptools.find_packages(include=['tconv', 'tconv.*']),
     package_data={'tconv': ['py.typed', 'audit/*.j2', 'audit/*.json']},
+    entry_points={'console_scripts': ['tconv = tconv.audit.cli:main']},
     python_requires='>=3.11',
     install_requires=['flax', 'jax>=0.10.2', 'numpy'],
     extras_require={
-        'experiments': EXPERIMENTS, 'peers': PEERS, 'test': TEST, 'dev': DEV,
+        'audit': AUDIT, 'experiments': EXPERIMENTS, 'peers': PEERS, 'test': TEST, 'dev': DEV,
         'codegen': CODEGEN},
 )

@@ -130,13 +130,18 @@ def _done() -> None:
 def _audit(options) -> int:
   from tconv.audit import findings
   from tconv.audit import report as report_lib
+  import rich.console
   model, audit = _load(options)
   if options.html:
     from tconv.audit import figures
     _progress('drawing')
     _write(options.html, figures.page(model, audit))
   _done()
-  report_lib.show(audit.report, options.format, str(options.model))
+  report = audit.report
+  if options.format == 'table':
+    report_lib.print_table(report, rich.console.Console(markup=False))
+  else:
+    print(report_lib.FORMATS[options.format](report, options.model))
   if options.fail_on == 'never':
     return 0
   ranks = findings.VERDICTS.index

@@ -31,12 +31,14 @@ _LUMINANCE = (.299, .587, .114)
 
 
 def render(report: Mapping[str, Any],
-           figures: Sequence[tuple[str, bytes]]) -> str:
+           figures: Sequence[tuple[str, bytes]],
+           repairs: Sequence[tuple[str, str]] = ()) -> str:
   """Renders a page that needs no other file and no script.
 
   Args:
     report: report of an audit.
     figures: caption and contents of a PNG file for each figure.
+    repairs: name of each upsampler and what a repair would do with it.
 
   Returns:
     The HTML.
@@ -51,6 +53,7 @@ def render(report: Mapping[str, Any],
           for caption, png in figures]
   return templates.get_template('page.html.j2').render(
       report=report, columns=report_lib.COLUMNS, figures=uris,
+      repairs=repairs,
       verdict=report_lib.in_words(report))
 
 
