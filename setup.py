@@ -18,8 +18,8 @@ EXPERIMENTS = [
 PEERS = ['onnx', 'onnxruntime', 'torch']
 TEST = [
     *EXPERIMENTS, 'chex', 'flatbuffers', 'hypothesis', 'jsonschema', 'keras',
-    'onnx', 'onnxruntime', 'playwright', 'pytest', 'pytest-xdist', 'safetensors',
-    'setuptools>=77',
+    'onnx', 'onnxruntime', 'playwright', 'pytest', 'pytest-xdist',
+    'safetensors', 'setuptools>=77',
 ]
 # What compiling for an absent GPU or TPU needs beside the compilers, which
 # `make codegen` installs in the versions that match jax.
