@@ -89,7 +89,8 @@ def phase_gain_map(weights: model.Weights, means: np.ndarray,
   reach = max(np.abs(gains - gains.mean(tuple(range(n)))).max(),
               1e-3 * np.abs(gains).max()) or 1
 
-  figure = Figure(figsize=(len(order) * _SIDE + .8, _SIDE),
+  figure = Figure(figsize=(len(order) * _SIDE + .8,
+                           _SIDE * (.7 if n == 3 else 1)),
                   layout='constrained')
   panels = figure.subplots(1, len(order), squeeze=False)[0]
   for axes, channel, gain in zip(panels, order, np.moveaxis(gains, -1, 0)):

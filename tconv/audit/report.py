@@ -177,8 +177,7 @@ def to_json(report: Report) -> str:
   Raises:
     ValueError: a number is NaN or infinite.
   """
-  text = json.dumps(report, indent=2, sort_keys=True, allow_nan=False)
-  return text.replace('\x7f', r'\u007f')  # Not for terminals, nor escaped yet.
+  return json.dumps(report, indent=2, sort_keys=True, allow_nan=False)
 
 
 def to_sarif(report: Report, path: str | os.PathLike[str]) -> str:

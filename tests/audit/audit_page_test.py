@@ -101,6 +101,17 @@ class FiguresTest(parameterized.TestCase):
     self.assertLess(self.bars(kernel, [1, 0], bias), 100)
     self.assertGreater(self.bars(kernel, [1, 1], bias), 1000)
 
+  def test_channels_of_a_group_are_neighbors(self):
+    kernel = np.zeros((2, 2, 2))
+    kernel[:, 1, 0] = 1, 2  # Channel 1 of group 0.
+    bias = np.zeros((2, 4))
+    bias[1, 1] = -1
+    self.assertGreater(self.bars(kernel, [1, 1], groups=2), 1000)
+    self.assertLess(self.bars(kernel, [1, 1], bias, groups=2), 100)
+
+  def test_rounding_is_no_pattern(self):
+    self.assertLess(self.bars(np.array([[[1.]], [[1 + 2e-6]]]), [1]), 100)
+
   @parameterized.parameters(1, 2, 3)
   def test_gains_of_all_ranks(self, n):
     rng = np.random.default_rng(n)

@@ -99,6 +99,17 @@ class ScreenTest(parameterized.TestCase):
       self.assertNotIn('##[', line)
     self.assertIn('[red]', text)
 
+  def test_there_is_no_markup(self):
+    for text in '[red]', '[/red]', ':smile:':
+      report = samples.report(
+          model=f'model {text}',
+          upsamplers=[samples.upsampler(node=f'node {text}',
+                                        reason=f'reason {text}')],
+          unknown=[{'node': 'b', 'op': 'c', 'reason': f'loop {text}'}])
+      shown = screen(report)
+      for word in 'model', 'node', 'reason', 'loop':
+        self.assertIn(f'{word} {text}', shown)
+
   def test_colors_are_the_only_escapes(self):
     text = screen(samples.hostile_report(), force_terminal=True,
                   color_system='standard')
