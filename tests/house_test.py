@@ -43,7 +43,9 @@ MEASURES = (
 LAYERS = (
     ('tconv.layers', 'tconv.sub_pixel'),
     ('tconv.nnx', 'tconv.linen'),
+    ('tconv',),
     ('tconv.audit',),
+    ('tconv.__main__',),
 )
 
 # The experiments: what each place may import besides itself and the library.

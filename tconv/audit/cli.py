@@ -128,9 +128,10 @@ def _done() -> None:
 
 
 def _audit(options) -> int:
+  import rich.console
+
   from tconv.audit import findings
   from tconv.audit import report as report_lib
-  import rich.console
   model, audit = _load(options)
   if options.html:
     from tconv.audit import figures
@@ -139,7 +140,9 @@ def _audit(options) -> int:
   _done()
   report = audit.report
   if options.format == 'table':
-    report_lib.print_table(report, rich.console.Console(markup=False))
+    wide = None if sys.stdout.isatty() else 120
+    report_lib.print_table(
+        report, rich.console.Console(markup=False, width=wide))
   else:
     print(report_lib.FORMATS[options.format](report, options.model))
   if options.fail_on == 'never':

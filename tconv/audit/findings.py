@@ -139,7 +139,7 @@ def audit(model: model_lib.Model, probes: Sequence[probe_lib.Probe],
                      key=VERDICTS.index),
       'upsamplers': rows,
       'unknown': [entry._asdict() for entry in model.unknown],
-      'probes': [_probe_row(one, final, period, levels)
+      'probes': [_probe_row(one, final, period, white)
                  for one, final in zip(probes, seen)],
       'versions': {'tconv': tconv.__version__, **model.versions}}
   return Audit(report, layers, probes, output, white)
@@ -291,7 +291,7 @@ def _knock_out(found, without, probes, powers, output, period, levels):
     gone = max(0., power - _power(final, period))
     found.parts.append(levels * math.sqrt(gone))
     if gone >= best and power > 0:
-      best, found.share = gone, gone / power
+      best, found.share = gone, min(1., gone / power)
 
 
 def _lines(final, reference, period, white) -> list[tuple[float, bool]]:
@@ -349,8 +349,8 @@ def _verdict(found: Layer, row: Mapping[str, Any]) -> tuple[str, str]:
   stand_out = sum(common) > len(common) / 2 and (share is None or share > .05)
   if levels is not None and levels >= WARNING_LEVELS:
     return ('error' if levels >= ERROR_LEVELS else 'warning',
-            f'On a flat field, the final pattern loses {levels:.2g} 8-bit '
-            f'levels ({share:.0%} of its power) without this layer\'s.')
+            f'On a flat field, its part of the final pattern is {levels:.2g} '
+            f'8-bit levels ({share:.0%} of the power).')
   if stand_out:
     return ('warning', f'Its lines stand {row["line_db"]:.0f} dB above those '
             'of the input, in most inputs.')
@@ -365,11 +365,14 @@ def _verdict(found: Layer, row: Mapping[str, Any]) -> tuple[str, str]:
           f'{levels:.2g} 8-bit levels.')
 
 
-def _probe_row(one, final, period, levels) -> dict[str, Any]:
-  measured = _fits(final, period)
+def _probe_row(one, final, period, white) -> dict[str, Any]:
+  lines = []
+  if one.reference is not None and period is not None:
+    lines = _lines(final, one.reference, period, white)
   return {
       'name': one.name, 'kind': one.kind,
       'size': list(final.shape[1:-1]) if final is not None else [],
       'output_rms_levels': (
-          levels * math.sqrt(_power(final, period)) if measured else None),
-      'line_db': None}
+          pattern_levels(final, period, white) if _fits(final, period)
+          else None),
+      'line_db': lines[0][0] if lines else None}

@@ -116,7 +116,8 @@ def _flats(model, attempt, white) -> list[Probe]:
         values = np.moveaxis(np.ones(shape), axis, -1) * np.array(color)
         values = np.moveaxis(values, -1, axis)
       elif axis is not None:
-        own = np.random.default_rng((number, len(found))).normal(size=shape[axis])
+        generator = np.random.default_rng((number, len(found)))
+        own = generator.normal(size=shape[axis])
         values = np.moveaxis(
             np.moveaxis(np.ones(shape), axis, -1) * own, -1, axis)
       feeds[given.name] = _cast(values, given, white)

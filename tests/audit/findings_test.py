@@ -13,6 +13,7 @@ from tconv.audit import patterns
 from tconv.audit import probe
 from tconv.audit import repair
 from tests.audit import chain
+from tests.audit import samples
 
 
 class PatternsTest(parameterized.TestCase):
@@ -57,6 +58,7 @@ class AuditTest(parameterized.TestCase):
       culprit = seed % 3
       model = chain.random_chain(seed, culprit)
       found = findings.audit(model, probe.probes(model))
+      samples.validate(found.report)
       rows = found.report['upsamplers']
       self.assertEqual(
           np.argmax([row['share'] for row in rows]), culprit, f'seed {seed}')
