@@ -1,40 +1,21 @@
-"""Reads ONNX files, which may be damaged or hostile, and writes them safely.
-
-Nothing of a file is believed before it is checked: each tensor must have as
-many bytes as its shape says, and data in other files must lie in the model's
-folder.
-"""
+"""Reads ONNX files, which may be damaged or hostile, and writes them safely."""
 
 from collections.abc import Collection
 from collections.abc import Iterable
-from collections.abc import Iterator
-import math
 import os
 import pathlib
 import tempfile
 
 from google.protobuf import message
-import numpy as np
 import onnx
-from onnx import helper
-from onnx import numpy_helper
 
+from tconv.audit import onnx_tensors
 from tconv.audit.model import AuditError
+from tconv.audit.onnx_tensors import one_line
 
 _MOST_BYTES = 2**31 - 1  # Of a message of protobuf.
 _MOST_NODES = 10**6  # After functions are expanded.
 _ALIGNMENT = 4096  # Of external data, as ONNX recommends for memory mapping.
-# Bits of the dtypes that pack several elements into a byte.
-_BITS = {onnx.TensorProto.INT4: 4, onnx.TensorProto.UINT4: 4,
-         onnx.TensorProto.FLOAT4E2M1: 4, onnx.TensorProto.INT2: 2,
-         onnx.TensorProto.UINT2: 2}
-_IS_EXTERNAL = onnx.TensorProto.EXTERNAL
-
-
-def one_line(error: object) -> str:
-  """The first line of a message, without characters that move the cursor."""
-  lines = str(error).strip().splitlines() or [type(error).__name__]
-  return ''.join(c if c.isprintable() else '?' for c in lines[0])[:300]
 
 
 def read(path: str | os.PathLike) -> onnx.ModelProto:
@@ -50,103 +31,26 @@ def read(path: str | os.PathLike) -> onnx.ModelProto:
     AuditError: the file cannot be read, or is not a valid ONNX file.
   """
   path = pathlib.Path(path)
-  name = one_line(path.name)
   try:
     if not path.is_file():
-      raise AuditError(f'{name} is not a file.')
-    size = path.stat().st_size
-    if size > _MOST_BYTES:
+      raise AuditError('it is not a file.')
+    if path.stat().st_size > _MOST_BYTES:
       raise AuditError(
-          f'{name} is larger than 2 GiB; keep its weights in external data.')
+          'it is larger than 2 GiB; keep the weights in external data.')
     data = path.read_bytes()
   except (OSError, ValueError) as error:
-    raise AuditError(f'{name} cannot be read: {one_line(error)}') from error
+    raise AuditError(f'it cannot be read: {one_line(error)}') from error
   try:
     model = onnx.ModelProto.FromString(data)
   except message.DecodeError as error:
-    raise AuditError(f'{name} is not an ONNX file, or is truncated.') from error
+    raise AuditError('it is not an ONNX file, or is truncated.') from error
   if not model.graph.node or not model.opset_import:
-    raise AuditError(f'{name} holds no ONNX model.')
+    raise AuditError('it holds no ONNX model.')
   _check_functions(model)
   _check_order(model.graph)
-  for tensor in tensors(model):
-    _check(tensor, path.parent)
+  for tensor in onnx_tensors.tensors(model):
+    onnx_tensors.check(tensor, path.parent)
   return model
-
-
-def nested(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.GraphProto]:
-  """Yields the graphs in attributes of nodes (If, Loop), at any depth."""
-  for node in nodes:
-    for attribute in node.attribute:
-      graphs = list(attribute.graphs)
-      if attribute.HasField('g'):
-        graphs.append(attribute.g)
-      for graph in graphs:
-        yield graph
-        yield from nested(graph.node)
-
-
-def tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
-  """Yields all constant tensors of a model."""
-  bodies = [model.graph.node, *(f.node for f in model.functions)]
-  graphs = [model.graph, *(g for nodes in bodies for g in nested(nodes))]
-  for graph in graphs:
-    yield from graph.initializer
-    for sparse in graph.sparse_initializer:
-      yield from (sparse.values, sparse.indices)
-  for nodes in [*bodies, *(graph.node for graph in graphs[1:])]:
-    for node in nodes:
-      for attribute in node.attribute:
-        if attribute.HasField('t'):
-          yield attribute.t
-        yield from attribute.tensors
-        sparse = list(attribute.sparse_tensors)
-        if attribute.HasField('sparse_tensor'):
-          sparse.append(attribute.sparse_tensor)
-        for each in sparse:
-          yield from (each.values, each.indices)
-
-
-def is_external(tensor: onnx.TensorProto) -> bool:
-  """Whether the data of a tensor is in another file."""
-  return tensor.data_location == _IS_EXTERNAL
-
-
-def values(tensor: onnx.TensorProto, folder: str | os.PathLike) -> np.ndarray:
-  """The elements of a tensor.
-
-  Args:
-    tensor: tensor of a model.
-    folder: folder of the model, for external data.
-
-  Returns:
-    [*dims] array.
-
-  Raises:
-    AuditError: the elements cannot be read.
-  """
-  try:
-    if is_external(tensor):
-      path, offset, length = _external(tensor, folder)
-      with open(path, 'rb') as file:
-        file.seek(offset)
-        tensor = onnx.TensorProto(
-            data_type=tensor.data_type, dims=tensor.dims,
-            raw_data=file.read(length))
-    return numpy_helper.to_array(tensor)
-  except (OSError, ValueError, TypeError) as error:
-    raise AuditError(
-        f'tensor {one_line(tensor.name)!r} cannot be read: {one_line(error)}'
-        ) from error
-
-
-def set_values(tensor: onnx.TensorProto, array: np.ndarray) -> None:
-  """Replaces the elements of a tensor, which keeps its name and dtype."""
-  new = numpy_helper.from_array(np.ascontiguousarray(array), tensor.name)
-  for field in ('float_data', 'int32_data', 'int64_data', 'double_data',
-                'uint64_data', 'external_data', 'data_location'):
-    tensor.ClearField(field)
-  tensor.raw_data = new.raw_data
 
 
 def write(model: onnx.ModelProto, path: str | os.PathLike,
@@ -170,10 +74,11 @@ def write(model: onnx.ModelProto, path: str | os.PathLike,
   copy = onnx.ModelProto()
   copy.CopyFrom(model)
   copy.ir_version = max(4, copy.ir_version)  # The checker refuses IR 3.
-  outside = [t for t in tensors(copy) if is_external(t)]
-  own = [source, *{_external(t, source.parent)[0] for t in outside}]
+  outside = [
+      t for t in onnx_tensors.tensors(copy) if onnx_tensors.is_external(t)]
+  own = [source, *{onnx_tensors.external(t, source.parent)[0] for t in outside}]
   outside += [t for t in copy.graph.initializer
-              if t.name in external and not is_external(t)]
+              if t.name in external and not onnx_tensors.is_external(t)]
   try:
     for target in (path, data_path)[:2 if outside else 1]:
       for file in own:
@@ -184,8 +89,8 @@ def write(model: onnx.ModelProto, path: str | os.PathLike,
     with tempfile.TemporaryDirectory(
         dir=path.parent, prefix='.tconv-') as staging:
       new = pathlib.Path(staging, path.name)
+      new_data = new.with_name(data_path.name)
       if outside:
-        new_data = new.with_name(data_path.name)
         _write_external(outside, new_data, source.parent)
       new.write_bytes(copy.SerializeToString())
       _check_model(new, source)
@@ -194,7 +99,7 @@ def write(model: onnx.ModelProto, path: str | os.PathLike,
       os.replace(new, path)
   except OSError as error:
     raise AuditError(f'{one_line(path.name)} cannot be written: '
-                     f'{one_line(error.strerror or error)}.') from error
+                     f'{one_line(error.strerror or error)}') from error
   except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError,
           message.EncodeError, ValueError) as error:
     raise AuditError(f'{one_line(path.name)} would not be a valid model: '
@@ -222,8 +127,8 @@ def _write_external(outside: Iterable[onnx.TensorProto], path: pathlib.Path,
     for tensor in outside:
       file.write(b'\0' * (-file.tell() % _ALIGNMENT))
       start = file.tell()
-      if is_external(tensor):
-        old, offset, length = _external(tensor, folder)
+      if onnx_tensors.is_external(tensor):
+        old, offset, length = onnx_tensors.external(tensor, folder)
         with open(old, 'rb') as data:
           data.seek(offset)
           while length:
@@ -240,86 +145,7 @@ def _write_external(outside: Iterable[onnx.TensorProto], path: pathlib.Path,
       tensor.ClearField('external_data')
       for key, value in entries.items():
         tensor.external_data.add(key=key, value=str(value))
-      tensor.data_location = _IS_EXTERNAL
-
-
-def _check(tensor: onnx.TensorProto, folder: pathlib.Path) -> None:
-  """Checks that a tensor has as many elements as it claims."""
-  name = one_line(tensor.name)
-  count, length = _count(tensor)
-  if is_external(tensor):
-    _external(tensor, folder)
-    return
-  kind = tensor.data_type
-  per_unit = 8 // _BITS.get(kind, 8)
-  if tensor.raw_data:
-    holds = count if len(tensor.raw_data) == length else (
-        len(tensor.raw_data) * count // max(length, 1))
-  else:
-    holds = per_unit * max(map(len, (
-        tensor.float_data, tensor.int32_data, tensor.int64_data,
-        tensor.double_data, tensor.uint64_data, tensor.string_data)))
-    if kind in (onnx.TensorProto.COMPLEX64, onnx.TensorProto.COMPLEX128):
-      holds //= 2
-  if not count <= holds < count + per_unit:
-    raise AuditError(
-        f'tensor {name!r} claims {count} elements of shape '
-        f'{_short(tensor.dims)}, and has {holds}.')
-
-
-def _count(tensor: onnx.TensorProto) -> tuple[int, int]:
-  """The number of elements of a tensor, and of their bytes."""
-  name = one_line(tensor.name)
-  try:
-    bits = _BITS.get(tensor.data_type)
-    if bits is None:
-      bits = 8 * helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
-  except KeyError as error:
-    raise AuditError(f'tensor {name!r} has no valid dtype.') from error
-  if any(d < 0 for d in tensor.dims):
-    raise AuditError(
-        f'tensor {name!r} has an invalid shape, {_short(tensor.dims)}.')
-  count = math.prod(tensor.dims)
-  return count, -(-count * bits // 8)
-
-
-def _short(dims) -> str:
-  return f'[{", ".join(map(str, dims[:8]))}{", ..." if len(dims) > 8 else ""}]'
-
-
-def _external(tensor: onnx.TensorProto, folder: str | os.PathLike
-              ) -> tuple[str, int, int]:
-  """The file, offset and length of external data, if it is in the folder."""
-  name = one_line(tensor.name)
-  entries = {e.key: e.value for e in tensor.external_data}
-  location = entries.get('location', '')
-  shown = one_line(location or 'nothing')
-  posix = pathlib.PurePosixPath(location)
-  windows = pathlib.PureWindowsPath(location)
-  if (not location or '\0' in location or posix.is_absolute()
-      or windows.anchor or '..' in (*posix.parts, *windows.parts)):
-    raise AuditError(f'external data of {name!r} must be a file in the folder '
-                     f'of the model; got {shown}.')
-  root = os.path.realpath(folder)
-  path = os.path.realpath(os.path.join(root, location))
-  try:
-    if os.path.commonpath([root, path]) != root:
-      raise AuditError(f'external data of {name!r}, {shown}, is a link to a '
-                       'place outside the folder of the model.')
-    if not os.path.isfile(path):
-      raise AuditError(f'external data of {name!r} is missing: {shown}.')
-    available = os.path.getsize(path)
-    _, expected = _count(tensor)
-    offset = int(entries.get('offset', 0))
-    length = int(entries.get('length', expected))
-  except (OSError, ValueError) as error:
-    raise AuditError(f'external data of {name!r} cannot be read: '
-                     f'{one_line(error)}') from error
-  if length != expected or offset < 0 or offset + length > available:
-    raise AuditError(
-        f'tensor {name!r} of shape {_short(tensor.dims)} needs {expected} '
-        f'bytes; its external data has {length} at {offset} of {available}.')
-  return path, offset, length
+      tensor.data_location = onnx.TensorProto.EXTERNAL
 
 
 def _check_order(graph: onnx.GraphProto) -> None:
@@ -332,9 +158,8 @@ def _check_order(graph: onnx.GraphProto) -> None:
     for name in node.input:
       if name and name not in known:
         raise AuditError(
-            f'{one_line(name)!r} is used by a node {one_line(node.op_type)} '
-            'before it is computed, or never computed; the graph may have a '
-            'cycle.')
+            f'a node {one_line(node.op_type)} uses {one_line(name)!r}, which '
+            'is not computed before; the graph may have a cycle.')
     for name in filter(None, node.output):
       if name in known:
         raise AuditError(f'{one_line(name)!r} is computed twice.')
@@ -348,7 +173,7 @@ def _check_functions(model: onnx.ModelProto) -> None:
 
   def size(nodes, above):
     total = 0
-    for body in (nodes, *(graph.node for graph in nested(nodes))):
+    for body in (nodes, *(graph.node for graph in onnx_tensors.nested(nodes))):
       for node in body:
         key = node.domain, node.op_type, node.overload
         if key in above or len(above) > 100:
@@ -358,5 +183,7 @@ def _check_functions(model: onnx.ModelProto) -> None:
         total += 1 + sizes.get(key, 0)
     return total
 
-  if size(model.graph.node, frozenset()) > _MOST_NODES:
+  bodies = [(f.node, frozenset([key])) for key, f in functions.items()]
+  bodies.append((model.graph.node, frozenset()))
+  if max(size(*body) for body in bodies) > _MOST_NODES:
     raise AuditError(f'it has more than {_MOST_NODES} nodes.')

@@ -9,17 +9,20 @@ from collections.abc import Sequence
 import dataclasses
 import math
 import os
+from typing import Any
 
 import numpy as np
 import onnx
 from onnx import helper
 
-from tconv.audit import onnx_file
+from tconv.audit import onnx_tensors
 from tconv.audit.model import AuditError
+from tconv.audit.onnx_tensors import one_line
 
+STANDARD = ('', 'ai.onnx')  # Domains of the standard operators.
 _LONGEST_CHAIN = 64
-_LARGE = 1024  # Elements of a tensor whose values shape inference can do without.
-_MOST_ELEMENTS = 2**31  # Of a value whose size the file determines.
+_LARGE = 1024  # Elements of a tensor, too many to be those of a shape.
+_MOST_ELEMENTS = 2**30  # Of a value whose size the file determines.
 _FLOATS = ('float16', 'bfloat16', 'float32', 'float64')
 # What may stand between a weight and the tensor that holds it.
 _RESHAPES = ('Reshape', 'Unsqueeze', 'Squeeze', 'Flatten')
@@ -78,7 +81,7 @@ class Graph:
       for name in filter(None, node.output):
         self.producers[name] = node
       uses = list(enumerate(node.input))
-      for graph in onnx_file.nested([node]):
+      for graph in onnx_tensors.nested([node]):
         uses += [(-1, name) for inner in graph.node for name in inner.input]
         uses += [(-1, output.name) for output in graph.output]
       for slot, name in uses:
@@ -127,7 +130,7 @@ class Graph:
     tensor = self.tensors[name]
     if tensor.data_type == onnx.TensorProto.STRING:
       raise UntracedError(f'{shown(name)} is text')
-    array = onnx_file.values(tensor, self._folder)
+    array = onnx_tensors.values(tensor, self._folder)
     dtype = array.dtype.name
     index = np.arange(array.size).reshape(array.shape)
     for node in reversed(steps):
@@ -141,35 +144,36 @@ class Graph:
   def _arrange(self, node, array, index):
     """What a node of `_ARRANGES` does to values and their positions."""
     if node.op_type == 'Cast':
-      kind = attribute(node, 'to', onnx.AttributeProto.INT, 0)
+      kind = integer(node, 'to', 0)
       try:
         return array.astype(helper.tensor_dtype_to_np_dtype(kind)), index
       except (KeyError, TypeError, ValueError) as error:
         raise UntracedError('it is behind a Cast to a strange dtype') from error
     if node.op_type == 'Transpose':
-      axes = attribute(node, 'perm', onnx.AttributeProto.INTS,
-                       tuple(reversed(range(array.ndim))))
+      axes = integers(node, 'perm', range(array.ndim)[::-1])
       if sorted(axes) != list(range(array.ndim)):
         raise AuditError(f'{shown(node.output[0])}: perm {axes} is invalid.')
       return array.transpose(axes), index.transpose(axes)
     if node.op_type in _RESHAPES:
-      shape = self.shapes.get(node.output[0])
-      if shape is None or None in shape or math.prod(shape) != array.size:
+      shape = self.shapes.get(node.output[0], (None,))
+      sizes = tuple(n for n in shape if n is not None)
+      if sizes != shape or math.prod(sizes) != array.size:
         raise UntracedError(
             f'it is behind a {node.op_type} to a shape that is unknown')
-      return array.reshape(shape), index.reshape(shape)
+      return array.reshape(sizes), index.reshape(sizes)
     if node.op_type == 'DequantizeLinear':
       return self._dequantize(node, array), index
     return array, index
 
   def _dequantize(self, node, array):
     """(x - zero point) * scale, for a tensor or each slice along an axis."""
-    axis = attribute(node, 'axis', onnx.AttributeProto.INT, 1)
-    blocks = attribute(node, 'block_size', onnx.AttributeProto.INT, 0)
-    tensors = [self.tensors.get(name) for name in node.input[1:] if name]
-    if blocks or not tensors or None in tensors:
+    axis = integer(node, 'axis', 1)
+    blocks = integer(node, 'block_size', 0)
+    names = [name for name in node.input[1:] if name]
+    tensors = [self.tensors[name] for name in names if name in self.tensors]
+    if blocks or not tensors or len(tensors) < len(names):
       raise UntracedError('its weights are quantized in a form that is unknown')
-    parts = [onnx_file.values(t, self._folder).astype(np.float32)
+    parts = [onnx_tensors.values(t, self._folder).astype(np.float32)
              for t in tensors]
     shape = [1] * array.ndim
     if parts[0].size > 1:
@@ -183,8 +187,28 @@ class Graph:
     return (array - zero[0] if zero else array) * scale
 
 
-def attribute(node: onnx.NodeProto, name: str, kind: int, default):
-  """Reads an attribute, which must be of a kind such as AttributeProto.INTS."""
+def integer(node: onnx.NodeProto, name: str, default: int) -> int:
+  """Reads an attribute of one integer."""
+  return _attribute(node, name, onnx.AttributeProto.INT, default)
+
+
+def integers(node: onnx.NodeProto, name: str, default: Sequence[int] = ()
+             ) -> tuple[int, ...]:
+  """Reads an attribute of integers."""
+  return tuple(_attribute(node, name, onnx.AttributeProto.INTS, default))
+
+
+def floats(node: onnx.NodeProto, name: str) -> tuple[float, ...]:
+  """Reads an attribute of floats; empty by default."""
+  return tuple(_attribute(node, name, onnx.AttributeProto.FLOATS, ()))
+
+
+def text(node: onnx.NodeProto, name: str, default: str) -> str:
+  """Reads an attribute of text."""
+  return _attribute(node, name, onnx.AttributeProto.STRING, default)
+
+
+def _attribute(node: onnx.NodeProto, name: str, kind: int, default) -> Any:
   for each in node.attribute:
     if each.name == name:
       if each.type != kind:
@@ -193,18 +217,18 @@ def attribute(node: onnx.NodeProto, name: str, kind: int, default):
       value = helper.get_attribute_value(each)
       if isinstance(value, bytes):
         return value.decode(errors='replace')
-      return tuple(value) if isinstance(value, Sequence) else value
+      return value
   return default
 
 
 def shown(name: str) -> str:
   """A name for a message."""
-  return repr(onnx_file.one_line(name or 'nothing'))
+  return repr(one_line(name or 'nothing'))
 
 
 def _names(nodes: Sequence[onnx.NodeProto]) -> list[str]:
-  """Names of nodes; that of the first output where a node has none of its own."""
-  clean = lambda text: onnx_file.one_line(text) if text else ''
+  """Names of nodes; that of an output where a node has none of its own."""
+  clean = lambda text: one_line(text) if text else ''
   own = [clean(node.name) for node in nodes]
   outputs = [clean(node.output[0]) if node.output else '' for node in nodes]
   count = {}
@@ -226,8 +250,8 @@ def _shapes(model: onnx.ModelProto) -> dict[str, Shape]:
   """Infers the shapes of values; large tensors are left out of the copy."""
   copy = onnx.ModelProto()
   copy.CopyFrom(model)
-  for tensor in onnx_file.tensors(copy):
-    if math.prod(tensor.dims) > _LARGE and not onnx_file.is_external(tensor):
+  for tensor in onnx_tensors.tensors(copy):
+    if math.prod(tensor.dims) > _LARGE and not onnx_tensors.is_external(tensor):
       dims, kind, name = list(tensor.dims), tensor.data_type, tensor.name
       tensor.Clear()
       tensor.dims.extend(dims)

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 import functools
 import os
 import pathlib
+import threading
 
 import numpy as np
 import onnx
@@ -22,9 +23,12 @@ from tconv.audit import model as model_lib
 from tconv.audit import onnx_file
 from tconv.audit import onnx_graph
 from tconv.audit import onnx_patterns
+from tconv.audit import onnx_tensors
 from tconv.audit.model import AuditError
+from tconv.audit.onnx_tensors import one_line
 
 _SILENT = 4  # Errors are raised, too.
+_LONGEST_RUN = 600  # Seconds.
 
 
 def load(path: str | os.PathLike) -> 'OnnxModel':
@@ -39,10 +43,13 @@ def load(path: str | os.PathLike) -> 'OnnxModel':
   Raises:
     AuditError: the file cannot be read, or is not a valid model.
   """
+  name = one_line(os.path.basename(path))
   try:
     return OnnxModel(onnx_file.read(path), path)
+  except AuditError as error:
+    raise AuditError(f'{name}: {error}') from error
   except RecursionError as error:
-    raise AuditError('the graph is nested too deeply.') from error
+    raise AuditError(f'{name}: it is nested too deeply.') from error
 
 
 class OnnxModel(model_lib.Model):
@@ -62,7 +69,7 @@ class OnnxModel(model_lib.Model):
     self._external = external
     self._graph = onnx_graph.Graph(proto, self._path.parent, shapes)
     self._found, self.unknown = onnx_patterns.find(self._graph)
-    self.name = onnx_file.one_line(self._path.name)
+    self.name = one_line(self._path.name)
     self.upsamplers = [found.upsampler for found in self._found]
     constants = {tensor.name for tensor in proto.graph.initializer}
     self.inputs = [self._input(value) for value in proto.graph.input
@@ -70,7 +77,7 @@ class OnnxModel(model_lib.Model):
     self.versions = {
         'onnx': onnx.__version__, 'onnxruntime': onnxruntime.__version__,
         'ir': str(proto.ir_version),
-        **{f'opset {onnx_file.one_line(o.domain or "ai.onnx")}': str(o.version)
+        **{f'opset {one_line(o.domain or "ai.onnx")}': str(o.version)
            for o in proto.opset_import}}
 
   def run(self, feeds: Mapping[str, np.ndarray]) -> model_lib.Activations:
@@ -83,15 +90,22 @@ class OnnxModel(model_lib.Model):
     wanted = [name for name in names if name not in feeds]
     options = onnxruntime.RunOptions()
     options.log_severity_level = _SILENT
+    # It may hold a loop without an end.
+    timer = threading.Timer(_LONGEST_RUN, setattr, (options, 'terminate', True))
+    timer.daemon = True
     try:
-      values = self._session.run(wanted, dict(feeds), options)
+      session = self._session
+      timer.start()
+      values = session.run(wanted, dict(feeds), options)
     except Exception as error:  # onnxruntime has many, without a common base.
       raise AuditError(f'{self.name} does not run: '
-                       f'{onnx_file.one_line(error)}') from error
+                       f'{one_line(error)}') from error
+    finally:
+      timer.cancel()
     values = dict(zip(wanted, values)) | dict(feeds)
-    side = lambda value: {
-        f.upsampler.name: _floats(np.moveaxis(values[value(f)], 1, -1))
-        for f in weighted}
+    side = lambda name: {
+        f.upsampler.name: _floats(np.moveaxis(
+            np.asarray(values[name(f)]), 1, -1)) for f in weighted}
     results = {}
     for name in outputs:
       array = values[name]
@@ -115,7 +129,7 @@ class OnnxModel(model_lib.Model):
         proto, self._path.parent, self._graph.shapes).tensors
     changes = [change for name, new in weights.items()
                for change in _changes(name, found.get(name), new)]
-    arrays = {constant.root: onnx_file.values(
+    arrays = {constant.root: onnx_tensors.values(
         tensors[constant.root], self._path.parent).ravel().copy()
               for _, constant, _ in changes}
     with np.errstate(over='ignore'):
@@ -133,9 +147,9 @@ class OnnxModel(model_lib.Model):
               f'the new weights of {name!r} are not finite in {array.dtype}.')
     external = set(self._external)
     for root, array in arrays.items():
-      if onnx_file.is_external(tensors[root]):
+      if onnx_tensors.is_external(tensors[root]):
         external.add(root)
-      onnx_file.set_values(
+      onnx_tensors.set_values(
           tensors[root], array.reshape(tuple(tensors[root].dims)))
     return OnnxModel(proto, self._path, external, self._graph.shapes)
 
@@ -158,12 +172,13 @@ class OnnxModel(model_lib.Model):
     """A session that also gives what is before and after upsamplers."""
     proto = onnx.ModelProto()
     proto.CopyFrom(self._proto)
-    present = {value.name for value in (*proto.graph.output, *proto.graph.input)}
+    graph = proto.graph
+    present = {value.name for value in (*graph.output, *graph.input)}
     for found in self._found:
       for name in (found.before, found.after):
         if found.kernel is not None and name not in present:
           present.add(name)
-          proto.graph.output.add(name=name)
+          graph.output.add(name=name)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _SILENT
     options.add_session_config_entry(
