@@ -173,6 +173,9 @@ class OnnxModel(model_lib.Model):
     proto = onnx.ModelProto()
     proto.CopyFrom(self._proto)
     graph = proto.graph
+    # onnxruntime refuses a name that several nodes have.
+    for node, name in zip(graph.node, self._graph.names):
+      node.name = name
     present = {value.name for value in (*graph.output, *graph.input)}
     for found in self._found:
       for name in (found.before, found.after):
@@ -225,6 +228,8 @@ def _like(name, part, array, constant) -> np.ndarray:
   if array.shape != constant.values.shape:
     raise AuditError(f'the {part} of {name!r} must have shape '
                      f'{constant.values.shape}; got {array.shape}.')
+  if not np.isfinite(array).all():
+    raise AuditError(f'the {part} of {name!r} must be finite.')
   return array
 
 
