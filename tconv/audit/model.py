@@ -50,6 +50,7 @@ class Upsampler:
     is_exact: whether the result is exactly that transposed convolution. It is
       not if an activation stands between a convolution and the pixel shuffle.
     obstacle: why its parameters cannot be replaced; empty if they can.
+    dtype: dtype of the kernel in the model, to which new weights are rounded.
   """
   name: str
   op: str
@@ -61,6 +62,7 @@ class Upsampler:
   offset: tuple[int, ...] = ()
   is_exact: bool = True
   obstacle: str = ''
+  dtype: str = 'float32'
 
 
 class Unknown(NamedTuple):
