@@ -65,6 +65,6 @@ setuptools.setup(
     python_requires='>=3.11',
     install_requires=['flax', 'jax>=0.10.2', 'numpy'],
     extras_require={
-        'audit': AUDIT, 'experiments': EXPERIMENTS, 'peers': PEERS, 'test': TEST, 'dev': DEV,
-        'codegen': CODEGEN},
+        'audit': AUDIT, 'experiments': EXPERIMENTS, 'peers': PEERS,
+        'test': TEST, 'dev': DEV, 'codegen': CODEGEN},
 )

@@ -152,6 +152,7 @@ def _audit(options) -> int:
 
 
 def _repair(options) -> int:
+  from tconv.audit import onnx_model
   from tconv.audit import repair
   if options.output.exists() and options.output.samefile(options.model):
     raise model_lib.AuditError(
@@ -166,6 +167,7 @@ def _repair(options) -> int:
   if repaired is model:
     print('Nothing was repaired, and no file was written.')
     return 1
+  assert isinstance(repaired, onnx_model.OnnxModel)
   repaired.save(options.output)
   print(f'Wrote {options.output}.')
   return 0

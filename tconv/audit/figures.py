@@ -35,15 +35,16 @@ def page(model: model_lib.Model, audit: findings.Audit) -> str:
 
 
 def _gains(audit: findings.Audit) -> list[tuple[str, bytes]]:
-  layers = [found for found in audit.layers
-            if found.layer.weights is not None and found.means is not None]
-  layers.sort(key=lambda found: -max(found.measured))
+  layers = [(found, found.layer.weights) for found in audit.layers]
+  layers = [(found, weights) for found, weights in layers
+            if weights is not None and found.means]
+  layers.sort(key=lambda layer: -max(layer[0].measured))
   return [(
       f'{found.layer.name}: gain of each phase at the means of its inputs',
       page_lib.phase_gain_map(
-          found.layer.weights, found.means / len(found.measured),
-          found.layer.strides, kernel_dilation=found.layer.kernel_dilation,
-          groups=found.layer.groups)) for found in layers[:_MAPS]]
+          weights, np.mean(found.means, 0), found.layer.strides,
+          kernel_dilation=found.layer.kernel_dilation,
+          groups=found.layer.groups)) for found, weights in layers[:_MAPS]]
 
 
 def _output(model, audit: findings.Audit, feeds) -> np.ndarray:

@@ -46,7 +46,7 @@ class Layer:
     layer: the upsampler.
     period: period of its pattern in the main output, or None.
     inputs: some of its inputs, for calibration, [n, *coarse, O] arrays.
-    means: [O] means of its inputs.
+    means: [O] means of its inputs, by probe.
     predicted: rms of the pattern in its result, by probe; units of the tensor.
     measured: the same, from the result itself.
     disagreement: largest relative difference of both, over the probes in which
@@ -60,7 +60,7 @@ class Layer:
   layer: model_lib.Upsampler
   period: tuple[int, ...] | None = None
   inputs: list[np.ndarray] = dataclasses.field(default_factory=list)
-  means: np.ndarray | None = None
+  means: list[np.ndarray] = dataclasses.field(default_factory=list)
   predicted: list[float] = dataclasses.field(default_factory=list)
   measured: list[float] = dataclasses.field(default_factory=list)
   disagreement: float | None = None
@@ -161,7 +161,7 @@ def clean(found: Layer) -> model_lib.Weights | None:
     return None
   kernel, bias = layer.weights
   equal, mean = calibrated.equalize(
-      jnp.asarray(kernel), layer.strides, found.inputs,
+      jnp.asarray(kernel, layer.dtype), layer.strides, found.inputs,
       kernel_dilation=layer.kernel_dilation, feature_group_count=layer.groups,
       bias=bias)
   equal = tconv.equalize_phases(
@@ -220,8 +220,8 @@ def _look(found: Layer, before: np.ndarray, after: np.ndarray,
     found.inputs.append(_middle(before))
   if any(n < 4 * s for n, s in zip(size, layer.strides)):
     return
-  means = before.mean(tuple(range(before.ndim - 1)), dtype=np.float64)
-  found.means = means if found.means is None else found.means + means
+  found.means.append(
+      before.mean(tuple(range(before.ndim - 1)), dtype=np.float64))
   there = patterns.measured(after, layer.strides)
   told = patterns.predicted(before, layer, size)
   found.measured.append(float(patterns.rms(there).max()))
@@ -328,10 +328,10 @@ def _row(found: Layer) -> dict[str, Any]:
     row['taps_per_phase'] = list(taps_per_phase(layer))
     row['rho'] = float(
         tconv.phase_nonuniformity(kernel, layer.strides, **options))
-    if found.means is not None:
+    if found.means:
       row['rho_at_means'] = float(tconv.phase_nonuniformity(
           kernel, layer.strides,
-          jnp.asarray(found.means / len(found.measured), jnp.float32),
+          jnp.asarray(np.mean(found.means, 0), jnp.float32),
           feature_group_count=layer.groups, **options))
   verdict, reason = _verdict(found, row)
   sure = (layer.weights is None or layer.is_exact and not layer.obstacle
