@@ -8,7 +8,6 @@ are moved into blocks of the grid; `jax_views` follows them there.
 from collections.abc import Callable
 import dataclasses
 import math
-import re
 from typing import Any, NamedTuple
 
 import jax
@@ -458,19 +457,15 @@ class _Finder:
     [number] = [i for i, v in enumerate(eqn.invars) if not self._varies(v)]
     variable = eqn.invars[number]
     shape = variable.aval.shape or (1,) * len(trace.axes)
-    while not isinstance(variable, core.Literal):
-      spread = self._producers.get(variable)
-      if spread is None or spread.primitive.name != 'broadcast_in_dim' or len(
-          spread.invars) > 1:
-        break
-      [variable] = spread.invars
-      axes = spread.params['broadcast_dimensions']
-      small = [1] * len(spread.outvars[0].aval.shape)
-      for size, axis in zip(variable.aval.shape, axes):
+    spread = (None if isinstance(variable, core.Literal)
+              else self._producers.get(variable))
+    if spread is not None and spread.primitive.name == 'broadcast_in_dim' and (
+        spread.invars[0].aval.size < variable.aval.size):
+      variable = spread.invars[0]
+      small = [1] * len(shape)
+      for size, axis in zip(
+          variable.aval.shape, spread.params['broadcast_dimensions']):
         small[axis] = size
-      # Between two broadcasts, axes of size 1 stay.
-      if len(small) != len(shape):
-        return None
       shape = tuple(small)
     channel = trace.source.channel
     if any(size > 1 and any(f.axis != channel for f in axis)
@@ -523,5 +518,4 @@ def _enlarges(eqn: Any, pads: Any) -> bool:
 
 def _name(eqn: Any) -> str:
   """The scope of an equation; without one, the line that made it."""
-  scope = str(eqn.source_info.name_stack)
-  return scope or re.sub(r'^.*[/\\]', '', jaxprs.source(eqn))
+  return str(eqn.source_info.name_stack) or jaxprs.user_line(eqn)

@@ -181,39 +181,33 @@ class _Program:
   def __init__(self, program, arrays, rebuild):
     self._flat = jaxprs.flatten(program, jax_finder.stays)
     self._rebuild = rebuild
-    self.sites, self.unknown, fixed = jax_finder.find(self._flat)
+    self.sites, self.unknown, self._fixed = jax_finder.find(self._flat)
     self._values = self._flat.constants | dict(
         zip(self._flat.inputs[:-1], arrays[:-1]))
-    self._parameters = self._read(fixed)
-    self.upsamplers = [
-        dataclasses.replace(site.upsampler, weights=self._weights(site))
-        for site in self.sites]
     self.signature = [
-        (u.op, u.strides, u.weights and u.weights.kernel.shape, u.offset)
-        for u in self.upsamplers]
+        (site.upsampler.op, site.upsampler.strides, site.upsampler.offset,
+         site.kernel and site.kernel.order.shape) for site in self.sites]
+
+  @functools.cached_property
+  def upsamplers(self) -> list[model.Upsampler]:
+    slots = [slot for site in self.sites for slot in (site.kernel, site.bias)
+             if slot]
+    wanted = [slot.variable for slot in slots]
+    eqns = jaxprs.needed(self._fixed, wanted)
+    known = list(self._values)
+    results = jax.jit(lambda values: jaxprs.run(
+        eqns, dict(zip(known, values)), wanted, {}))(
+            list(self._values.values()))
+    values = {slot.place: _wide(a) for slot, a in zip(slots, results)}
+    return [
+        dataclasses.replace(site.upsampler, weights=site.kernel and model.Weights(
+            *(slot and slot.read(values[slot.place])
+              for slot in (site.kernel, site.bias))))
+        for site in self.sites]
 
   @property
   def _with_kernel(self):
     return [site for site in self.sites if site.kernel]
-
-  def _read(self, fixed) -> dict[Any, np.ndarray]:
-    """Computes the operands that hold parameters."""
-    slots = [slot for site in self.sites for slot in (site.kernel, site.bias)
-             if slot]
-    wanted = [slot.variable for slot in slots]
-    eqns = jaxprs.needed(fixed, wanted)
-    known = list(self._values)
-    compute = jax.jit(lambda values: jaxprs.run(
-        eqns, dict(zip(known, values)), wanted, {}))
-    results = compute([self._values[v] for v in known]) if wanted else []
-    return {slot.place: np.asarray(a) for slot, a in zip(slots, results)}
-
-  def _weights(self, site) -> model.Weights | None:
-    if not site.kernel:
-      return None
-    return model.Weights(*(
-        slot and slot.read(_wide(self._parameters[slot.place]))
-        for slot in (site.kernel, site.bias)))
 
   def run(self, image, weights):
     """Returns the activations before and after the upsamplers, and outputs."""
@@ -221,8 +215,7 @@ class _Program:
     for site, new in zip(self._with_kernel, weights, strict=True):
       for slot, values in zip((site.kernel, site.bias), new):
         if slot:
-          operands[slot.place] = slot.write(np.asarray(values)).astype(
-              self._parameters[slot.place].dtype)
+          operands[slot.place] = slot.write(np.asarray(values))
     values = self._values | {self._flat.inputs[-1]: image}
     before, after, results = self._compiled(
         list(values.values()), list(operands.values()))
@@ -241,15 +234,14 @@ class _Program:
     taps = [site.before for site in sites] + [site.after for site in sites]
     wanted = [*(tap.variable for tap in taps), *self._flat.outputs]
     eqns = jaxprs.needed(self._flat.eqns, wanted)
-    place = {slot.place: slot.place[0] for slot in slots}
     types = {(eqn.outvars[0], i): v.aval for eqn in eqns
-             for i, v in enumerate(eqn.invars)
-             if (eqn.outvars[0], i) in place}
+             for i, v in enumerate(eqn.invars)}
 
     @jax.jit
     def compute(values, operands):
       spread = {
-          slot.place: jnp.broadcast_to(a, types[slot.place].shape)
+          slot.place: jnp.broadcast_to(a, types[slot.place].shape).astype(
+              types[slot.place].dtype)
           for slot, a in zip(slots, operands)}
       results = jaxprs.run(eqns, dict(zip(known, values)), wanted, spread)
       arranged = [tap.arrange(a) for tap, a in zip(taps, results)]

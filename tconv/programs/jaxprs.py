@@ -15,6 +15,7 @@ from collections.abc import Mapping
 import contextlib
 import dataclasses
 import functools
+import os
 import threading
 from typing import Any
 import weakref
@@ -297,6 +298,18 @@ def inserted_zeros(eqn: Any, pads: Mapping[Any, Any]) -> Any:
 def _pads(program) -> dict[Any, Any]:
   return {eqn.outvars[0]: eqn for eqn in program.eqns
           if eqn.primitive is lax.pad_p}
+
+
+def user_line(eqn: Any) -> str:
+  """The line that made an equation, in no installed package and not here."""
+  here = os.path.dirname(os.path.dirname(__file__))
+  traceback = eqn.source_info.traceback
+  for frame in traceback.frames if traceback else ():
+    name = frame.file_name
+    if 'site-packages' not in name and not name.startswith(here):
+      return (f'{os.path.basename(name)}:{frame.line_num} '
+              f'({frame.function_name})')
+  return source(eqn)
 
 
 class Rewriter:
