@@ -43,6 +43,8 @@ MEASURES = (
 LAYERS = (
     ('tconv.layers', 'tconv.sub_pixel'),
     ('tconv.nnx', 'tconv.linen'),
+    ('tconv',),  # The names that users see.
+    ('tconv.audit',),
 )
 
 # The experiments: what each place may import besides itself and the library.

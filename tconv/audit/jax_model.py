@@ -56,7 +56,7 @@ class JaxModel(model.Model):
     """
     if not callable(fn):
       raise ValueError(f'fn must be a function; got {fn!r}.')
-    image = args[-1] if args else None
+    image: Any = args[-1] if args else None
     if not (jaxprs.is_array(image) or isinstance(image, jax.ShapeDtypeStruct)):
       raise ValueError(
           f'args must end with an array, the input; got {type(image).__name__}.'
@@ -98,9 +98,9 @@ class JaxModel(model.Model):
           f'fn fails on an input of shape {image.shape}: {_line(error)}'
           ) from error
     names = [u.name for u in self.upsamplers if u.weights]
-    return model.Activations(
-        dict(zip(names, map(_wide, before))), dict(zip(names, map(_wide, after))),
-        {name: _wide(a) for name, a in outputs.items()})
+    wide = lambda named: {name: _wide(a) for name, a in dict(named).items()}
+    return model.Activations(wide(zip(names, before)), wide(zip(names, after)),
+                             wide(outputs))
 
   def replaced(self, weights: Mapping[str, model.Weights]) -> 'JaxModel':
     known = {u.name: u for u in self.upsamplers if u.weights}
@@ -124,9 +124,8 @@ class JaxModel(model.Model):
             f'weights of {upsampler.name!r} must have a {name} of '
             f'{"none" if a is None else f"shape {np.shape(a)}"}; got '
             f'{"none" if b is None else f"shape {np.shape(b)}"}.')
-    site = self._programs[self._shape].sites[
-        [u.name for u in self.upsamplers].index(upsampler.name)]
-    if new.bias is not None and site.bias.write(np.asarray(new.bias)) is None:
+    if new.bias is not None and self._programs[self._shape].splits_bias(
+        upsampler.name, np.asarray(new.bias)):
       raise model.AuditError(
           f'weights of {upsampler.name!r} must have the same bias for all '
           'phases, because the model adds it after the upsampling.')
@@ -137,12 +136,12 @@ class JaxModel(model.Model):
       return self._programs[shape]
     image = jax.ShapeDtypeStruct(shape, self._dtype)
     try:
-      program = _Program(*jaxprs.trace(
-          self._fn, (*self._fixed, image), {}, pure=True))
+      traced = jaxprs.trace(self._fn, (*self._fixed, image), {}, pure=True)
     except Exception as error:  # What fn raises is its own affair.
       raise model.AuditError(
           f'fn cannot be traced for an input of shape {shape}: {_line(error)}'
           ) from error
+    program = _Program(*traced)
     if self._programs:
       first = next(iter(self._programs.values()))
       if program.signature != first.signature:
@@ -182,43 +181,48 @@ class _Program:
     self._flat = jaxprs.flatten(program, jax_finder.stays)
     self._rebuild = rebuild
     self.sites, self.unknown, self._fixed = jax_finder.find(self._flat)
+    self._layers = [site.layer for site in self.sites if site.layer]
+    self._slots = [slot for layer in self._layers
+                   for slot in (layer.kernel, layer.bias) if slot]
     self._values = self._flat.constants | dict(
         zip(self._flat.inputs[:-1], arrays[:-1]))
     self.signature = [
-        (site.upsampler.op, site.upsampler.strides, site.upsampler.offset,
-         site.kernel and site.kernel.order.shape) for site in self.sites]
+        (u.op, u.strides, u.offset, layer and layer.kernel.order.shape)
+        for u, layer in self.sites]
 
   @functools.cached_property
   def upsamplers(self) -> list[model.Upsampler]:
-    slots = [slot for site in self.sites for slot in (site.kernel, site.bias)
-             if slot]
-    wanted = [slot.variable for slot in slots]
+    """The upsamplers with their weights; these do not depend on the input."""
+    wanted = [slot.variable for slot in self._slots]
     eqns = jaxprs.needed(self._fixed, wanted)
     known = list(self._values)
     results = jax.jit(lambda values: jaxprs.run(
         eqns, dict(zip(known, values)), wanted, {}))(
             list(self._values.values()))
-    values = {slot.place: _wide(a) for slot, a in zip(slots, results)}
+    values = {slot.place: slot.read(_wide(a))
+              for slot, a in zip(self._slots, results)}
     return [
-        dataclasses.replace(site.upsampler, weights=site.kernel and model.Weights(
-            *(slot and slot.read(values[slot.place])
-              for slot in (site.kernel, site.bias))))
-        for site in self.sites]
+        dataclasses.replace(u, weights=model.Weights(
+            values[layer.kernel.place],
+            values[layer.bias.place] if layer.bias else None)
+                            if layer else None)
+        for u, layer in self.sites]
 
-  @property
-  def _with_kernel(self):
-    return [site for site in self.sites if site.kernel]
+  def splits_bias(self, name: str, bias: np.ndarray) -> bool:
+    """Whether a bias has several values where the program has one."""
+    slot, = (layer.bias for u, layer in self.sites
+             if layer and layer.bias and u.name == name)
+    return not np.array_equal(slot.read(slot.write(bias)), bias)
 
-  def run(self, image, weights):
-    """Returns the activations before and after the upsamplers, and outputs."""
-    operands = {}
-    for site, new in zip(self._with_kernel, weights, strict=True):
-      for slot, values in zip((site.kernel, site.bias), new):
-        if slot:
-          operands[slot.place] = slot.write(np.asarray(values))
-    values = self._values | {self._flat.inputs[-1]: image}
+  def run(self, image: np.ndarray, weights: list[model.Weights]
+          ) -> tuple[list[Any], list[Any], dict[str, Any]]:
+    """Returns the activations before and after the layers, and the outputs."""
+    operands = [
+        slot.write(np.asarray(values))
+        for layer, new in zip(self._layers, weights, strict=True)
+        for slot, values in zip((layer.kernel, layer.bias), new) if slot]
     before, after, results = self._compiled(
-        list(values.values()), list(operands.values()))
+        list(self._values.values()), image, operands)
     paths, _ = jax.tree_util.tree_flatten_with_path(self._rebuild(results))
     outputs = {
         'output' + jax.tree_util.keystr(path): a for path, a in paths
@@ -228,25 +232,27 @@ class _Program:
 
   @functools.cached_property
   def _compiled(self):
-    sites = self._with_kernel
-    slots = [slot for site in sites for slot in (site.kernel, site.bias) if slot]
-    known = [*self._values, self._flat.inputs[-1]]
-    taps = [site.before for site in sites] + [site.after for site in sites]
+    known, image_in = list(self._values), self._flat.inputs[-1]
+    taps = [*(layer.before for layer in self._layers),
+            *(layer.after for layer in self._layers)]
     wanted = [*(tap.variable for tap in taps), *self._flat.outputs]
     eqns = jaxprs.needed(self._flat.eqns, wanted)
     types = {(eqn.outvars[0], i): v.aval for eqn in eqns
              for i, v in enumerate(eqn.invars)}
 
     @jax.jit
-    def compute(values, operands):
-      spread = {
-          slot.place: jnp.broadcast_to(a, types[slot.place].shape).astype(
-              types[slot.place].dtype)
-          for slot, a in zip(slots, operands)}
-      results = jaxprs.run(eqns, dict(zip(known, values)), wanted, spread)
+    def compute(values, image, operands):
+      spread = {}
+      for slot, a in zip(self._slots, operands):
+        aval = types[slot.place]
+        shape = aval.shape and slot.shape
+        spread[slot.place] = jnp.broadcast_to(
+            a.reshape(shape).astype(aval.dtype), aval.shape)
+      results = jaxprs.run(
+          eqns, dict(zip(known, values)) | {image_in: image}, wanted, spread)
       arranged = [tap.arrange(a) for tap, a in zip(taps, results)]
-      return (arranged[:len(sites)], arranged[len(sites):],
-              results[len(taps):])
+      n = len(self._layers)
+      return arranged[:n], arranged[n:], results[2 * n:]
 
     return compute
 

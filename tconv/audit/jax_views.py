@@ -13,7 +13,8 @@ whatever order of the channels:
 
 from collections.abc import Sequence
 import math
-from typing import Any, NamedTuple
+from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 
@@ -103,7 +104,8 @@ def shuffle(axes: Axes, batch: int, channel: int) -> Shuffle | None:
     block = axis[len(coarse):]
     if not coarse:
       others.append(axis)
-    elif coarse == axis[:len(coarse)] and all(f.axis == channel for f in block):
+    elif all(f in coarse for f in axis[:len(coarse)]) and all(
+        f.axis == channel for f in block):
       spatial.append((coarse, block))
     else:
       return None
@@ -116,7 +118,8 @@ def shuffle(axes: Axes, batch: int, channel: int) -> Shuffle | None:
     return None
   spatial.sort(key=lambda pair: (pair[0][0].axis, -pair[0][0].stride))
   coarse, block = zip(*spatial)
-  return Shuffle(*(first or [()]), coarse, block, *(rest or [()]))
+  return Shuffle(first[0] if first else (), coarse, block,
+                 rest[0] if rest else ())
 
 
 def channels_of(axes: Axes, channel: int) -> np.ndarray:
@@ -160,15 +163,21 @@ def arrange(array: Any, axes: Axes, order: Axes) -> Any:
   return array.reshape(list(map(_size, order)))
 
 
-def split(shape: Sequence[int], factors: Sequence[Factor]) -> Axes:
-  """The source as a view whose axes are split into the factors given."""
-  axes = []
-  for axis, size in enumerate(shape):
-    parts = sorted((f for f in factors if f.axis == axis),
-                   key=lambda f: -f.stride)
-    axes.append(tuple(parts) if math.prod(f.size for f in parts) == size
-                else whole(shape)[axis])
-  return tuple(axes)
+def split(shape: Sequence[int], axes: Axes) -> Axes:
+  """The source as a view whose axes are split as in another view.
+
+  Args:
+    shape: shape of the source.
+    axes: the other view; axes of the source that it lacks are not split.
+
+  Returns:
+    The view.
+  """
+  result = []
+  for number, axis in enumerate(whole(shape)):
+    parts = [f for other in axes for f in other if f.axis == number]
+    result.append(tuple(sorted(parts, key=lambda f: -f.stride)) or axis)
+  return tuple(result)
 
 
 def _size(axis: Axis) -> int:

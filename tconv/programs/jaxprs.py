@@ -153,7 +153,7 @@ class Flat:
 
 
 def flatten(program: Any, keep: Callable[[Any], bool]) -> Flat:
-  """Replaces calls, such as those of jit and of `jax.checkpoint`, by their body.
+  """Replaces calls, such as those of jit and `jax.checkpoint`, by their body.
 
   Scopes of names (`jax.named_scope`) of a call become those of its body.
 
@@ -164,7 +164,8 @@ def flatten(program: Any, keep: Callable[[Any], bool]) -> Flat:
   Returns:
     The program, in which every equation defines new variables.
   """
-  constants, eqns = {}, []
+  constants: dict[Any, jax.Array] = {}
+  eqns: list[Any] = []
 
   def inline(closed, operands, scope):
     jaxpr = getattr(closed, 'jaxpr', closed)

@@ -65,7 +65,7 @@ class Mapping:
   role: str
   geometry: Geometry
   shapes: tuple[tuple[int, ...], tuple[int, ...]]
-  operands: Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
+  operands: Callable[[Any, Any], tuple[jax.Array, jax.Array]]
   apply: Callable[[jax.Array, jax.Array], jax.Array]
 
   @property
