@@ -39,6 +39,7 @@ Grid artifacts in the image:
 Other:
   tiled, sharded: images larger than a device
   dialects: transposed convolutions and kernels of torch, onnx, keras and lax
+  audit: finds the layers of trained models that paint checkerboards
 """
 
 import importlib as _importlib
@@ -87,9 +88,9 @@ from tconv.windows import tiled
 
 __version__ = '0.1.0'
 
-_LAYERS = ('linen', 'nnx')
+_LAZY = ('audit', 'linen', 'nnx')
 
-# All but the layers: with them, `from tconv import *` would import Flax.
+# Not what is imported on first use: `from tconv import *` would import Flax.
 __all__ = [
     # Operations.
     'conv', 'conv_transpose', 'conv_kernel_grad', 'conv_matrix', 'tune',
@@ -116,11 +117,11 @@ __all__ = [
 
 
 def __getattr__(name: str) -> _types.ModuleType:
-  """Imports the layers on first use: importing Flax takes a second or two."""
-  if name in _LAYERS:
+  """Imports on first use what few programs need."""
+  if name in _LAZY:
     return _importlib.import_module(f'tconv.{name}')
   raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
 
 
 def __dir__() -> list[str]:
-  return sorted([*__all__, *_LAYERS, '__version__'])
+  return sorted([*__all__, *_LAZY, '__version__'])

@@ -76,6 +76,28 @@ def probes(model: model_lib.Model, files: Sequence[pathlib.Path] = (), *,
       f'{error}')
 
 
+def from_array(model: model_lib.Model, array) -> Probe | None:
+  """A probe for a model of one input, from its values.
+
+  Args:
+    model: the model.
+    array: array in the model's own layout, or only a shape and dtype.
+
+  Returns:
+    The probe; None if there are no values.
+  """
+  if not hasattr(array, '__array__'):
+    return None
+  [given] = model.inputs
+  values = np.asarray(array)
+  image = np.asarray(values[0], np.float64)
+  is_image = (image.ndim == 3 and given.channel_axis == 3
+              and image.shape[-1] in (1, 3)
+              and 0 <= image.min() and image.max() <= 1)
+  return Probe('the given input', 'input', {given.name: values},
+               image if is_image else None)
+
+
 def _shape(model: model_lib.Model, given: model_lib.Input, attempt: int
            ) -> tuple[int, ...]:
   """The shape of an input, with numbers where it is free."""

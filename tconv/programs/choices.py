@@ -47,14 +47,28 @@ def of_equation(eqn: Any, pads: Any, everything: bool
   Returns:
     The decision, and the variables that the replacing call takes.
   """
-  operands, params = eqn.invars, eqn.params
-  pad = jaxprs.inserted_zeros(eqn, pads)
-  joined = pad and _joined(params, pad.params['padding_config'])
-  if joined:
-    operands, params = [pad.invars[0], operands[1]], joined
+  operands, params = joined(eqn, pads)
   lhs, rhs = operands
   return choose(lhs.aval, rhs.aval, eqn.outvars[0].aval, params, eqn.ctx,
                 everything), operands
+
+
+def joined(eqn: Any, pads: Any) -> tuple[list[Any], dict[str, Any]]:
+  """Merges the zeros that a `lax.pad` inserts into the convolution after it.
+
+  Args:
+    eqn: equation of a `conv_general_dilated`.
+    pads: equation of the `lax.pad` that made a variable, by variable.
+
+  Returns:
+    The variables of input and kernel, and the parameters of their convolution.
+    They are those of the equation if there is no such `lax.pad`.
+  """
+  pad = jaxprs.inserted_zeros(eqn, pads)
+  params = pad and _joined(eqn.params, pad.params['padding_config'])
+  if not params:
+    return eqn.invars, eqn.params
+  return [pad.invars[0], eqn.invars[1]], params
 
 
 def choose(lhs: Any, rhs: Any, out: Any, params: dict[str, Any], context: Any,

@@ -13,7 +13,9 @@ from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
 import contextlib
+import dataclasses
 import functools
+import os
 import threading
 from typing import Any
 import weakref
@@ -128,6 +130,108 @@ def walk(program: Any) -> Iterator[tuple[Any, Mapping[Any, Any]]]:
       yield from walk(inner)
 
 
+# The parameter that holds the program of a primitive which only calls it.
+_CALLED = {
+    'jit': 'jaxpr', 'remat2': 'jaxpr', 'custom_jvp_call': 'call_jaxpr',
+    'custom_vjp_call': 'call_jaxpr', 'closed_call': 'call_jaxpr'}
+
+
+@dataclasses.dataclass(frozen=True)
+class Flat:
+  """A program without calls.
+
+  Attributes:
+    inputs: its variables.
+    constants: values of further variables.
+    eqns: its equations; those that no result needs are left out.
+    outputs: variables or literals of its results.
+  """
+  inputs: list[Any]
+  constants: dict[Any, jax.Array]
+  eqns: list[Any]
+  outputs: list[Any]
+
+
+def flatten(program: Any, keep: Callable[[Any], bool]) -> Flat:
+  """Replaces calls, such as those of jit and `jax.checkpoint`, by their body.
+
+  Scopes of names (`jax.named_scope`) of a call become those of its body.
+
+  Args:
+    program: closed program.
+    keep: function that tells for the equation of a call whether it stays.
+
+  Returns:
+    The program, in which every equation defines new variables.
+  """
+  constants: dict[Any, jax.Array] = {}
+  eqns: list[Any] = []
+
+  def inline(closed, operands, scope):
+    jaxpr = getattr(closed, 'jaxpr', closed)
+    known = dict(zip(jaxpr.invars, operands))
+    for var, value in zip(jaxpr.constvars, getattr(closed, 'consts', ())):
+      known[var] = core.Var(var.aval)
+      constants[known[var]] = value
+    read = lambda v: v if isinstance(v, core.Literal) else known[v]
+    for eqn in jaxpr.eqns:
+      info = eqn.source_info
+      info = info.replace(name_stack=scope + info.name_stack)
+      invars = list(map(read, eqn.invars))
+      called = _CALLED.get(eqn.primitive.name)
+      if called and not keep(eqn):
+        outvars = inline(eqn.params[called], invars, info.name_stack)
+      else:
+        outvars = [core.Var(v.aval) for v in eqn.outvars]
+        eqns.append(eqn.replace(
+            invars=invars, outvars=outvars, source_info=info))
+      known.update(zip(eqn.outvars, outvars))
+    return list(map(read, jaxpr.outvars))
+
+  inputs = [core.Var(v.aval) for v in program.jaxpr.invars]
+  outputs = inline(program, inputs, source_info_util.new_name_stack())
+  return Flat(inputs, constants, needed(eqns, outputs), outputs)
+
+
+def needed(eqns: list[Any], wanted: list[Any]) -> list[Any]:
+  """The equations on which the wanted variables depend."""
+  used = {v for v in wanted if not isinstance(v, core.Literal)}
+  kept = []
+  for eqn in reversed(eqns):
+    if not used.isdisjoint(eqn.outvars):
+      kept.append(eqn)
+      used.update(v for v in eqn.invars if not isinstance(v, core.Literal))
+  return kept[::-1]
+
+
+def run(eqns: list[Any], values: Mapping[Any, jax.Array], wanted: list[Any],
+        operands: Mapping[tuple[Any, int], jax.Array]) -> list[jax.Array]:
+  """Evaluates equations, with other operands in some places.
+
+  Args:
+    eqns: equations of a flat program.
+    values: value of each variable that no equation makes.
+    wanted: variables and literals whose values are wanted.
+    operands: operand to use instead, by the first variable that the equation
+      makes and the number of the operand.
+
+  Returns:
+    The values of the wanted variables.
+  """
+  known = dict(values)
+  read = lambda v: v.val if isinstance(v, core.Literal) else known[v]
+  for eqn in eqns:
+    inputs = [
+        operands[eqn.outvars[0], i] if (eqn.outvars[0], i) in operands
+        else read(v) for i, v in enumerate(eqn.invars)]
+    with eqn.ctx.manager:
+      results = eqn.primitive.bind(
+          *inputs, **eqn.primitive.get_bind_params(eqn.params))
+    known.update(zip(eqn.outvars, results if eqn.primitive.multiple_results
+                     else [results]))
+  return list(map(read, wanted))
+
+
 def source(eqn: Any) -> str:
   """Returns the line of the user's code that made an equation."""
   return source_info_util.summarize(eqn.source_info) or 'unknown'
@@ -195,6 +299,18 @@ def inserted_zeros(eqn: Any, pads: Mapping[Any, Any]) -> Any:
 def _pads(program) -> dict[Any, Any]:
   return {eqn.outvars[0]: eqn for eqn in program.eqns
           if eqn.primitive is lax.pad_p}
+
+
+def user_line(eqn: Any) -> str:
+  """The line that made an equation, in no installed package and not here."""
+  here = os.path.dirname(os.path.dirname(__file__))
+  traceback = eqn.source_info.traceback
+  for frame in traceback.frames if traceback else ():
+    name = frame.file_name
+    if 'site-packages' not in name and not name.startswith(here):
+      return (f'{os.path.basename(name)}:{frame.line_num} '
+              f'({frame.function_name})')
+  return source(eqn)
 
 
 class Rewriter:

@@ -58,12 +58,14 @@ class Mapping:
       'kernel gradient of conv'.
     geometry: sizes that relate the operation's arrays.
     shapes: shapes of the two operands, as in `trilinear.contract`.
+    operands: function of lax's two operands that returns the operation's two.
     apply: function of lax's two operands that returns lax's result.
   """
 
   role: str
   geometry: Geometry
   shapes: tuple[tuple[int, ...], tuple[int, ...]]
+  operands: Callable[[Any, Any], tuple[jax.Array, jax.Array]]
   apply: Callable[[jax.Array, jax.Array], jax.Array]
 
   @property
@@ -73,7 +75,8 @@ class Mapping:
             else self.role)
 
 
-def read(lhs: Any, rhs: Any, out: Any, params: dict[str, Any]) -> Mapping:
+def read(lhs: Any, rhs: Any, out: Any, params: dict[str, Any], *,
+         gradients: bool = True) -> Mapping:
   """Reads the parameters of a `conv_general_dilated` equation.
 
   Args:
@@ -81,6 +84,8 @@ def read(lhs: Any, rhs: Any, out: Any, params: dict[str, Any]) -> Mapping:
     rhs: abstract value of the kernel.
     out: abstract value of the result.
     params: parameters of the equation.
+    gradients: whether a convolution may be a kernel gradient. If not, the first
+      two roles are read even where the result is smaller than the kernel.
 
   Returns:
     The operation and the function that applies it.
@@ -108,9 +113,9 @@ def read(lhs: Any, rhs: Any, out: Any, params: dict[str, Any]) -> Mapping:
   turned = lambda taps, step: tuple(
       (n - 1) * d - lo for n, d, lo in zip(taps, step, low))
   plain = lambda steps: max(steps, default=1) == 1
-  gradient = math.prod(t) < math.prod(k)
+  gradient = gradients and math.prod(t) < math.prod(k)
   if not plain(ld):
-    if plain(rd) and (gradient or not plain(ws)):
+    if gradients and plain(rd) and (gradient or not plain(ws)):
       return _map('kernel gradient of conv_transpose', lhs, rhs, out, params,
                   ld, ws, turned(t, ws))
     if plain(ws):
@@ -188,7 +193,7 @@ def _map(role: str, lhs, rhs, out, params, strides, dilation,
       geometry=geometry, precision=precision, dtype=out.dtype))
   shapes = tuple(a.shape for a in jax.eval_shape(
       operands, *(jax.ShapeDtypeStruct(a.shape, a.dtype) for a in (lhs, rhs))))
-  return Mapping(role, geometry, shapes, apply)
+  return Mapping(role, geometry, shapes, operands, apply)
 
 
 def _geometry(fine_size, kernel_size, coarse_size, strides, dilation, low,
