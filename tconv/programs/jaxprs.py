@@ -310,7 +310,7 @@ def user_line(eqn: Any) -> str:
     if 'site-packages' not in name and not name.startswith(here):
       return (f'{os.path.basename(name)}:{frame.line_num} '
               f'({frame.function_name})')
-  return source(eqn)
+  return os.path.basename(source(eqn))
 
 
 class Rewriter:
