@@ -198,8 +198,6 @@ class _Finder:
     done = math.prod(trace.shuffle.scale) if trace.shuffle else 1
     if shuffle is None or math.prod(shuffle.scale) <= done:
       return trace
-    if not source.has_layer and len(source.shape) != out.aval.ndim:
-      return trace  # It may be anything.
     trace = trace._replace(shuffle=shuffle)
     self._finish(out, trace)
     return trace
@@ -288,5 +286,5 @@ def _new(eqn: Any) -> list[_Trace]:
   axes = jax_views.whole(shape)
   return [
       _Trace(jax_layers.Source(
-          eqn, shape, axes, 0, channel, False, reason, has_layer=False), axes)
+          eqn, shape, axes, 0, channel, False, reason), axes)
       for channel in (1, len(shape) - 1) if len(shape) >= 3]
