@@ -186,8 +186,11 @@ class _Finder:
         if axes is not None:
           found.append(self._moved(out, trace._replace(axes=axes)))
     elif eqn.primitive.name in _ELEMENTWISE:
-      trace = self._changed(eqn, out)
-      found = [trace] if trace else []
+      varying = [v for v in eqn.invars if self._varies(v)]
+      if all(v.aval.shape == out.aval.shape for v in varying):
+        found = list(filter(None, (
+            self._changed(eqn, out, traces) for traces in zip(
+                *(self._traces.get(v, []) for v in varying)))))
     if found:
       self._traces[out] = found
 
@@ -231,16 +234,21 @@ class _Finder:
         dataclasses.replace(layer.upsampler, is_exact=trace.is_exact),
         Layer(layer.before, after, layer.kernel, bias))
 
-  def _changed(self, eqn, out):
-    """The trace after an operation on each element; None if it ends."""
-    varying = [v for v in eqn.invars if self._varies(v)]
-    traces = [t for v in varying for t in self._traces.get(v, [])[:1]
-              if v.aval.shape == out.aval.shape]
-    trace = traces[0] if traces else None
-    if trace is None or len(traces) != len(varying) or any(
-        (t.source, t.axes) != (trace.source, trace.axes) for t in traces):
+  def _changed(self, eqn, out, traces):
+    """The trace after an operation on each element; None if it ends.
+
+    Args:
+      eqn: equation of the operation.
+      out: its result.
+      traces: a trace of each operand that depends on the input.
+
+    Returns:
+      The trace, or None.
+    """
+    trace, *others = traces
+    if any((t.source, t.axes) != (trace.source, trace.axes) for t in others):
       return None
-    if eqn.primitive.name in ('add', 'add_any') and len(traces) == 1 and (
+    if eqn.primitive.name in ('add', 'add_any') and not others and (
         trace.is_exact and not trace.bias):
       bias = self._bias(eqn, out, trace)
       if bias:
