@@ -186,8 +186,11 @@ class _Finder:
         if axes is not None:
           found.append(self._moved(out, trace._replace(axes=axes)))
     elif eqn.primitive.name in _ELEMENTWISE:
-      trace = self._changed(eqn, out)
-      found = [trace] if trace else []
+      varying = [v for v in eqn.invars if self._varies(v)]
+      if all(v.aval.shape == out.aval.shape for v in varying):
+        found = list(filter(None, (
+            self._changed(eqn, out, traces) for traces in zip(
+                *(self._traces.get(v, []) for v in varying)))))
     if found:
       self._traces[out] = found
 
@@ -198,8 +201,6 @@ class _Finder:
     done = math.prod(trace.shuffle.scale) if trace.shuffle else 1
     if shuffle is None or math.prod(shuffle.scale) <= done:
       return trace
-    if not source.has_layer and len(source.shape) != out.aval.ndim:
-      return trace  # It may be anything.
     trace = trace._replace(shuffle=shuffle)
     self._finish(out, trace)
     return trace
@@ -233,16 +234,21 @@ class _Finder:
         dataclasses.replace(layer.upsampler, is_exact=trace.is_exact),
         Layer(layer.before, after, layer.kernel, bias))
 
-  def _changed(self, eqn, out):
-    """The trace after an operation on each element; None if it ends."""
-    varying = [v for v in eqn.invars if self._varies(v)]
-    traces = [t for v in varying for t in self._traces.get(v, [])[:1]
-              if v.aval.shape == out.aval.shape]
-    trace = traces[0] if traces else None
-    if trace is None or len(traces) != len(varying) or any(
-        (t.source, t.axes) != (trace.source, trace.axes) for t in traces):
+  def _changed(self, eqn, out, traces):
+    """The trace after an operation on each element; None if it ends.
+
+    Args:
+      eqn: equation of the operation.
+      out: its result.
+      traces: a trace of each operand that depends on the input.
+
+    Returns:
+      The trace, or None.
+    """
+    trace, *others = traces
+    if any((t.source, t.axes) != (trace.source, trace.axes) for t in others):
       return None
-    if eqn.primitive.name in ('add', 'add_any') and len(traces) == 1 and (
+    if eqn.primitive.name in ('add', 'add_any') and not others and (
         trace.is_exact and not trace.bias):
       bias = self._bias(eqn, out, trace)
       if bias:
@@ -288,5 +294,5 @@ def _new(eqn: Any) -> list[_Trace]:
   axes = jax_views.whole(shape)
   return [
       _Trace(jax_layers.Source(
-          eqn, shape, axes, 0, channel, False, reason, has_layer=False), axes)
+          eqn, shape, axes, 0, channel, False, reason), axes)
       for channel in (1, len(shape) - 1) if len(shape) >= 3]

@@ -75,7 +75,6 @@ class Source:
     layer: function from a pixel shuffle to the layer that it makes with the
       source, or to the reason why there is none. The result of a transposed
       convolution is a layer without one.
-    has_layer: whether it is the result of a convolution.
   """
   eqn: Any
   shape: tuple[int, ...]
@@ -84,7 +83,6 @@ class Source:
   channel: int
   upsamples: bool
   layer: Callable[[jax_views.Shuffle | None], Convolution | str]
-  has_layer: bool = True
 
 
 def name_of(eqn: Any) -> str:
