@@ -322,7 +322,6 @@ class SaveTest(FolderTest):
     self.assertEqual(set(self.files()), {'model.onnx', 'new.onnx'})
 
   def test_nothing_is_written_if_it_is_not_valid(self):
-    # The output has another rank than it says.
     model = onnx_cases.model([UP], SHAPE, {'w': WEIGHT})
     model.graph.node[0].attribute.add(
         name='nothing', type=onnx.AttributeProto.INT, i=1)
@@ -333,9 +332,12 @@ class SaveTest(FolderTest):
     self.assertEqual(set(self.files()), {'model.onnx'})
 
   def test_shapes_that_were_never_valid(self):
-    model = onnx_cases.model(
-        [UP, node('Reshape', ['x', 's'], ['z'])], SHAPE,
-        {'w': WEIGHT, 's': np.array([7, 7])}, outputs=('y', 'z'))
+    model = onnx_cases.model([UP], SHAPE, {'w': WEIGHT, 'm': np.ones((7, 7))})
+    model.graph.node.append(node('MatMul', ['x', 'm'], ['z']))
+    model.graph.output.append(helper.make_tensor_value_info(
+        'z', onnx_cases.FLOAT, SHAPE))
+    with self.assertRaises(onnx.shape_inference.InferenceError):
+      onnx.checker.check_model(model, full_check=True)
     onnx.save(model, f'{self.folder}/model.onnx')
     written(onnx_model.load(f'{self.folder}/model.onnx'), self.folder)
 
