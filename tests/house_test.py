@@ -43,6 +43,7 @@ MEASURES = (
 LAYERS = (
     ('tconv.layers', 'tconv.sub_pixel'),
     ('tconv.nnx', 'tconv.linen'),
+    ('tconv.audit',),
 )
 
 # The experiments: what each place may import besides itself and the library.
