@@ -70,7 +70,7 @@ def write(model: onnx.ModelProto, path: str | os.PathLike,
       valid, or a file cannot be written.
   """
   path, source = pathlib.Path(path), pathlib.Path(source)
-  data_path = path.with_name(path.name + '.data')
+  data_path = pathlib.Path(f'{path}.data')
   copy = onnx.ModelProto()
   copy.CopyFrom(model)
   copy.ir_version = max(4, copy.ir_version)  # The checker refuses IR 3.

@@ -293,7 +293,8 @@ class ExternalDataTest(FolderTest):
       ('offset', '99999999999999999999999'))
   def test_data_of_a_wrong_size_is_refused(self, key, value):
     model = onnx.load(self.path, load_external_data=False)
-    for entry in model.graph.initializer[0].external_data:
+    # Of a tensor that is not read.
+    for entry in model.graph.initializer[1].external_data:
       if entry.key == key:
         entry.value = value
     onnx.save(model, self.path)
@@ -322,7 +323,6 @@ class SaveTest(FolderTest):
     self.assertEqual(set(self.files()), {'model.onnx', 'new.onnx'})
 
   def test_nothing_is_written_if_it_is_not_valid(self):
-    # The output has another rank than it says.
     model = onnx_cases.model([UP], SHAPE, {'w': WEIGHT})
     model.graph.node[0].attribute.add(
         name='nothing', type=onnx.AttributeProto.INT, i=1)
@@ -333,9 +333,12 @@ class SaveTest(FolderTest):
     self.assertEqual(set(self.files()), {'model.onnx'})
 
   def test_shapes_that_were_never_valid(self):
-    model = onnx_cases.model(
-        [UP, node('Reshape', ['x', 's'], ['z'])], SHAPE,
-        {'w': WEIGHT, 's': np.array([7, 7])}, outputs=('y', 'z'))
+    model = onnx_cases.model([UP], SHAPE, {'w': WEIGHT, 'm': np.ones((7, 7))})
+    model.graph.node.append(node('MatMul', ['x', 'm'], ['z']))
+    model.graph.output.append(helper.make_tensor_value_info(
+        'z', onnx_cases.FLOAT, SHAPE))
+    with self.assertRaises(onnx.shape_inference.InferenceError):
+      onnx.checker.check_model(model, full_check=True)
     onnx.save(model, f'{self.folder}/model.onnx')
     written(onnx_model.load(f'{self.folder}/model.onnx'), self.folder)
 
