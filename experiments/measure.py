@@ -38,11 +38,11 @@ import numpy as np
 import rich.console
 import rich.progress
 
-from experiments import artifacts
 from experiments.harness import workdir
 from experiments.harness.results import Table
-from experiments.report import spectra
 from tconv.audit import images
+from tconv.audit import metrics as metrics_lib
+from tconv.audit import spectra
 
 _PATCH = 16  # Side in pixels of the patches of `grid_metrics`.
 # Heading and format of each metric on the screen.
@@ -75,7 +75,7 @@ def measure(channel: np.ndarray, period: int) -> list[float]:
     period: period of the pattern in pixels.
 
   Returns:
-    Level, p-value, amplitude and imaging of `artifacts.grid_metrics`.
+    Level, p-value, amplitude and imaging of `metrics.grid_metrics`.
 
   Raises:
     images.ImageError: the channel is too small, or its values are too large.
@@ -96,7 +96,7 @@ def measure(channel: np.ndarray, period: int) -> list[float]:
 def _compiled(size, period):
   """Compiles the metrics for one size; few are kept, to bound memory."""
   del size  # Only a key of the cache.
-  return jax.jit(functools.partial(artifacts.grid_metrics, period=period))
+  return jax.jit(functools.partial(metrics_lib.grid_metrics, period=period))
 
 
 def run(patterns: Sequence[str], *, period: int, out: pathlib.Path) -> bool:
