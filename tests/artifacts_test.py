@@ -10,9 +10,10 @@ from skimage import metrics
 
 from experiments import artifacts
 import tconv
+from tconv.audit import metrics as metrics_lib
 
 # Compiled as a whole, which is quicker than operation by operation.
-grid_metrics = jax.jit(artifacts.grid_metrics, static_argnums=1)
+grid_metrics = jax.jit(metrics_lib.grid_metrics, static_argnums=1)
 against_truth = jax.jit(artifacts.against_truth, static_argnums=2)
 
 

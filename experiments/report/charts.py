@@ -16,7 +16,7 @@ from matplotlib.patheffects import withStroke
 import numpy as np
 
 from experiments.harness import results
-from experiments.report import style
+from tconv.audit import style
 
 _COLUMNS = 3  # Upsamplers side by side in phase maps.
 

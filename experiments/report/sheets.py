@@ -7,8 +7,8 @@ from matplotlib import colors
 from matplotlib.figure import Figure
 import numpy as np
 
-from experiments.report import figures
-from experiments.report import style
+from tconv.audit import spectra
+from tconv.audit import style
 
 _CLASSES = np.array([colors.to_rgb(name) for name in style.CLASSES])
 _GAP = 2  # Pixels between pictures.
@@ -49,6 +49,15 @@ def _colors(picture: np.ndarray) -> np.ndarray:
   return np.clip(np.broadcast_to(picture, (*picture.shape[:2], 3)), 0, 1)
 
 
+def mean_power(images: np.ndarray) -> np.ndarray:
+  """Computes the [H, W] mean power spectrum of [..., H, W] images in dB.
+
+  Frequency zero is at [0, 0], and a line of amplitude 1 has 0 dB.
+  """
+  power = spectra.windowed_power(images)
+  return 10 * np.log10(power.mean(tuple(range(power.ndim - 2))) + 1e-12)
+
+
 def mean_spectra(images: Mapping[str, np.ndarray], *, period: int) -> Figure:
   """Draws the mean power spectrum of each stack of images.
 
@@ -60,7 +69,7 @@ def mean_spectra(images: Mapping[str, np.ndarray], *, period: int) -> Figure:
   Returns:
     The figure, with one color scale for all spectra.
   """
-  powers = {title: figures.mean_power(stack)
+  powers = {title: mean_power(stack)
             for title, stack in images.items()}
   every = np.concatenate([power.ravel() for power in powers.values()])
   limits = (float(np.quantile(every, .02)), float(every.max()))
@@ -72,7 +81,7 @@ def mean_spectra(images: Mapping[str, np.ndarray], *, period: int) -> Figure:
   for unused in axes.flat:
     unused.set_axis_off()
   for place, (title, power) in zip(axes.flat, powers.items()):
-    figures.draw_spectrum(place, power, period, limits=limits)
+    spectra.draw_spectrum(place, power, (period, period), limits=limits)
     place.set_title(title)
   figure.colorbar(axes[0, 0].images[0], ax=axes, label='power, dB')
   return figure

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 import numpy as np
 
-from experiments.report import style
+from tconv.audit import style
 
 INK, LINE, MARK = '#222222', '#999999', style.VERMILION
 EMPTY, PLAIN = '#ffffff', '#e6e6e6'

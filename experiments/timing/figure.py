@@ -9,9 +9,9 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 import numpy as np
 
-from experiments.report import style
 from experiments.timing import calls
 from experiments.timing import targets
+from tconv.audit import style
 
 _STYLES = {'lax': (style.BLUE, 'o'), 'best peer': (style.VERMILION, 's'),
            'tconv': (style.GREEN, '^')}

@@ -2,11 +2,13 @@
 
     tconv audit model.onnx --inputs 'photos/*.png' --html report.html
     tconv repair model.onnx -o repaired.onnx --inputs 'photos/*.png'
+    tconv measure 'outputs/*.png' --period 2
 
 In Python, `inspect` audits a JAX function. An audit reads a model
 (`model.Model`), runs it on probes, and compares the pattern that each kernel
 predicts with what is measured in the activations and in the output.
-docs/audit.md explains the results.
+docs/audit.md explains the results. `tconv measure` needs no model: it measures
+patterns in images.
 """
 
 from collections.abc import Callable

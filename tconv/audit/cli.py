@@ -1,4 +1,4 @@
-"""The command `tconv`: audit, repair."""
+"""The command `tconv`: audit, repair, measure."""
 
 import argparse
 from collections.abc import Sequence
@@ -17,15 +17,37 @@ examples:
   tconv audit model.onnx --inputs 'photos/*.png' --html report.html
   tconv audit model.onnx --format sarif > audit.sarif
   tconv repair model.onnx -o repaired.onnx --inputs 'photos/*.png'
+  tconv measure 'outputs/*.png' --period 2
 
 exit status:
-  0  clean, or no finding as severe as --fail-on; repair: a file was written
-  1  findings at or above --fail-on; repair: nothing could be repaired
+  0  clean, or no finding as severe as --fail-on; repair: a file was written;
+     measure: all images were measured
+  1  findings at or above --fail-on; repair: nothing could be repaired;
+     measure: some images were skipped
   2  the command could not run; the reason is in one line
 """
 _INPUTS = """\
 images, .npy arrays of the model's input, or .npz files with an array for each
 input; a pattern such as 'photos/*.png'. Without it, seeded noise"""
+_MEASURE = """\
+Measures patterns of a given period in images of any origin.
+
+Prints a table and writes it with full precision to OUT/measures.csv. It has a
+row for each channel (grey, or R, G, B and their BT.709 luminance) of each
+image. The spectra of photos/NAME.png are drawn in OUT/spectra/NAME.png.png.
+
+The level is how far the pattern stands out of the image's spectrum, and the
+p-value is the probability of such a level by chance. The amplitude is the rms
+of the pattern in 8-bit levels, 1/255 of white. Imaging is the rms of such
+patterns measured patch by patch, including those that cancel over the image.
+Photographs may have patterns of their own: demosaicing leaves some of period 2,
+and JPEG some of period 8.
+
+Reads BMP, GIF, JPEG, PNG, TIFF and WebP of any depth, without alpha. White is
+the largest integer of a depth, and 1 for floats, which may go beyond [0, 1].
+Files that cannot be read completely, images smaller than 4 periods or 16
+pixels, and images with NaN are skipped with a message.
+"""
 _WHITE = 'value that the model expects for white (default: 1)'
 
 
@@ -41,21 +63,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
   options = _parser().parse_args(arguments)
   os.environ.setdefault('JAX_PLATFORMS', 'cpu')  # Kernels are small.
   try:
-    return {'audit': _audit, 'repair': _repair}[options.command](options)
+    return {'audit': _audit, 'repair': _repair, 'measure': _measure}[
+        options.command](options)
   except ImportError as error:
     return _failed(f'{error}; install what it needs: '
                    "pip install 'tconv[audit]'")
   except (model_lib.AuditError, OSError) as error:
     return _failed(str(error))
   except MemoryError:
-    return _failed(f'{options.model} needs more memory than there is')
+    return _failed('not enough memory')
   except KeyboardInterrupt:
     return _failed('stopped')
 
 
 def _parser() -> argparse.ArgumentParser:
   parser = argparse.ArgumentParser(
-      'tconv', description='Finds and removes checkerboards of trained models.',
+      'tconv', description='Finds, measures and removes checkerboards.',
       epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
   commands = parser.add_subparsers(dest='command', required=True)
   audit = commands.add_parser(
@@ -81,6 +104,18 @@ def _parser() -> argparse.ArgumentParser:
   repair.add_argument('--min-psnr', type=float, default=40, metavar='DB',
                       help='smallest PSNR of the repaired output against the '
                       'original output (default: 40 dB)')
+  measure = commands.add_parser(
+      'measure', help='measure patterns in images', epilog=_EPILOG,
+      description=_MEASURE,
+      formatter_class=argparse.RawDescriptionHelpFormatter)
+  measure.add_argument('images', nargs='+', metavar='FILES',
+                       help="image, or pattern such as 'photos/*.png', in "
+                       'which ** matches any folders')
+  measure.add_argument('--period', type=int, default=2, metavar='PIXELS',
+                       help='period of the pattern (default: 2)')
+  measure.add_argument('--out', default='runs/measure', metavar='OUT',
+                       help='output folder, created if missing '
+                       '(default: runs/measure)')
   for command in audit, repair:
     command.add_argument('model', type=pathlib.Path, help='ONNX file')
     command.add_argument('--inputs', action='append', default=[],
@@ -104,15 +139,24 @@ def _load(options):
   if not options.white > 0:
     raise model_lib.AuditError(
         f'--white must be above 0; got {options.white}')
-  files = []
-  for pattern in options.inputs:
-    found = sorted(glob.glob(pattern, recursive=True))
-    if not found:
-      raise model_lib.AuditError(f'--inputs {pattern}: no such file')
-    files += map(pathlib.Path, found)
+  files = list(map(pathlib.Path, _find(options.inputs, '--inputs')))
   model = onnx_model.load(options.model)
   probes = probe.probes(model, files, white=options.white)
   return model, findings.audit(model, probes, _progress)
+
+
+def _find(patterns: Sequence[str], name: str) -> list[str]:
+  """Returns paths of files that match an argument's patterns."""
+  found = []
+  for pattern in patterns:
+    # What the shell expanded may have the characters of a pattern in its name.
+    matches = [pattern] if os.path.lexists(pattern) else sorted(
+        glob.glob(pattern, recursive=True))
+    matches = [path for path in matches if not os.path.isdir(path)]
+    if not matches:
+      raise model_lib.AuditError(f'{name} {pattern}: no such file')
+    found += matches
+  return found
 
 
 def _progress(text: str) -> None:
@@ -171,6 +215,22 @@ def _repair(options) -> int:
   repaired.save(options.output)
   print(f'Wrote {options.output}.')
   return 0
+
+
+def _measure(options) -> int:
+  if options.period < 2:
+    raise model_lib.AuditError(
+        f'--period must be at least 2; got {options.period}')
+  if not options.out:
+    raise model_lib.AuditError('--out must name a folder')
+  from tconv.audit import measure
+  paths = _find(options.images, 'FILES')
+  try:
+    complete = measure.run(
+        paths, period=options.period, out=pathlib.Path(options.out))
+  except OSError as error:
+    raise model_lib.AuditError(f'--out cannot be written: {error}') from error
+  return 0 if complete else 1
 
 
 def _write(path: pathlib.Path, text: str) -> None:

@@ -4,8 +4,6 @@ import base64
 from collections.abc import Mapping
 from collections.abc import Sequence
 import io
-import itertools
-import math
 import pathlib
 from typing import Any
 
@@ -18,15 +16,14 @@ import numpy as np
 from tconv import phases
 from tconv.audit import model
 from tconv.audit import report as report_lib
+from tconv.audit import spectra as spectra_lib
+from tconv.audit import style
 
 _SIDE = 2.7  # Inches of a panel.
 _DPI = 100
 _CHANNELS = 4  # Channels of which phase gains are drawn.
-_PATCH = 64  # Approximate side of a patch of a spectrum; 16 times it for 1-D.
 _CROP = 48  # Side of the crop of a flat field, in pixels.
 _ENLARGED = 8  # Times.
-_FLOOR = 1e-14  # Of a power: that of the rounding of float32.
-_COLORS = ('#0072b2', '#d55e00', '#009e73')  # Of Okabe and Ito, 2008.
 _LUMINANCE = (.299, .587, .114)
 
 
@@ -98,7 +95,7 @@ def phase_gain_map(weights: model.Weights, means: np.ndarray,
     axes.set_title(f'channel {channel}: {mean:.3g} '
                    f'\u00b1 {gain.std():.2g}', size='medium')
     if n == 1:
-      axes.bar(range(len(gain)), gain - mean, color=_COLORS[0])
+      axes.bar(range(len(gain)), gain - mean, color=style.BLUE)
       axes.axhline(0, color='black', linewidth=.8)
       axes.set(ylim=(-1.1 * reach, 1.1 * reach), xlabel='phase')
       axes.xaxis.get_major_locator().set_params(integer=True)
@@ -148,7 +145,7 @@ def spectra(before: np.ndarray | None, after: np.ndarray,
   if repaired is not None:
     signals['output, repaired'] = _luminance(repaired)
   period = tuple(p for s, p in zip(size, period) if s > 1)[-2:]
-  powers = {name: power_spectrum(x.squeeze(), period)
+  powers = {name: spectra_lib.power_spectrum(x.squeeze(), period)
             for name, x in signals.items()}
   high = max(power.max() for power in powers.values())
   low = max(high - 100, min(
@@ -156,53 +153,19 @@ def spectra(before: np.ndarray | None, after: np.ndarray,
   figure = Figure(figsize=(len(powers) * _SIDE + .8, _SIDE + .3),
                   layout='constrained')
   panels = figure.subplots(1, len(powers), squeeze=False)[0]
-  for axes, (name, power), color in zip(panels, powers.items(), _COLORS):
+  for axes, (name, power), color in zip(panels, powers.items(), style.LINES):
     axes.set_title(name, size='medium')
-    axes.set_xlabel('cycles per sample')
     if power.ndim == 1:
       _draw_line(axes, power, period[0], color)
       axes.set_ylim(low - 3, high + 6)
+      axes.set_xlabel('cycles per sample')
     else:
-      _draw_spectrum(axes, power, period, (low, high))
+      spectra_lib.draw_spectrum(axes, power, period, limits=(low, high))
   if len(period) == 1:
     panels[0].set_ylabel('power, dB')
   else:
     figure.colorbar(panels[0].images[0], ax=list(panels), label='power, dB')
   return _png(figure)
-
-
-def power_spectrum(x: np.ndarray, period: Sequence[int]) -> np.ndarray:
-  """Computes the mean power spectrum of patches that overlap by half.
-
-  Args:
-    x: [..., *size] array, at least 2 periods large. The axes before those of
-      the period are averaged over.
-    period: period of the pattern, one int for each of the last axes.
-
-  Returns:
-    [*patch] power in dB of each frequency, without the mean. The patch holds an
-    even number of periods, so that lines fall on bins. An oscillation between
-    -1 and 1 at half the sampling rate has 0 dB.
-  """
-  n = len(period)
-  about = _PATCH if n > 1 else 16 * _PATCH
-  side = [2 * p * min(max(1, round(about / (2 * p))), s // (2 * p))
-          for s, p in zip(x.shape[-n:], period)]
-  window = np.ones(())
-  for s in side:
-    window = np.multiply.outer(
-        window, .5 - .5 * np.cos(2 * np.pi * np.arange(s) / s))
-  window /= window.sum()
-  places = [range(0, length - s + 1, s // 2)
-            for length, s in zip(x.shape[-n:], side)]
-  total, axes = np.zeros(side), tuple(range(-n, 0))
-  for corner in itertools.product(*places):
-    patch = x[(..., *(slice(c, c + s) for c, s in zip(corner, side)))]
-    patch = patch - (patch * window).sum(axes, keepdims=True)
-    power = np.abs(np.fft.fftn(patch * window, axes=axes))**2
-    total += power.reshape(-1, *side).mean(0)
-  total /= math.prod(map(len, places))
-  return 10 * np.log10(total + _FLOOR * max((x**2).mean(), _FLOOR))
 
 
 def flat_field(image: np.ndarray, gain: float) -> bytes:
@@ -233,7 +196,7 @@ def flat_field(image: np.ndarray, gain: float) -> bytes:
     figure = Figure(figsize=(2 * _SIDE, _SIDE), layout='constrained')
     axes = figure.subplots()
     signal = image[:, image.std(0).argmax()]
-    axes.bar(range(len(signal)), signal, color=_COLORS[0])
+    axes.bar(range(len(signal)), signal, color=style.BLUE)
     axes.axhline(0, color='black', linewidth=.8)
     axes.set(xlabel='sample', ylabel='levels less mean',
              ylim=(-127.5 / gain, 127.5 / gain))
@@ -267,24 +230,6 @@ def _draw_line(axes, power, period, color):
   lines = np.arange(1, period // 2 + 1)
   axes.plot(lines / period, power[lines * len(power) // period], 'o',
             markersize=8, fillstyle='none', color='black')
-
-
-def _draw_spectrum(axes, power, period, limits):
-  """Draws a [height, width] spectrum such that no line is at an edge."""
-  start = [-1 / (2 * p) - .5 / s for s, p in zip(power.shape, period)]
-  axes.imshow(
-      np.roll(power, [s // (2 * p) for s, p in zip(power.shape, period)],
-              (0, 1)), 'magma', vmin=limits[0], vmax=limits[1],
-      extent=(start[1], start[1] + 1, start[0] + 1, start[0]))
-  lines = np.array([(column / period[1], row / period[0])
-                    for row in range(period[0]) for column in range(period[1])
-                    if row or column])
-  axes.plot(*lines.reshape(-1, 2).T, 'o', markersize=max(3, 28 / max(period)),
-            fillstyle='none', color='#56b4e9')
-  for axis, p in (axes.xaxis, period[1]), (axes.yaxis, period[0]):
-    if p <= 8:
-      axis.set_ticks([k / p for k in range(p)],
-                     ['0', *(f'{k}/{p}' for k in range(1, p))])
 
 
 def _beside(volume: np.ndarray) -> np.ndarray:

@@ -121,19 +121,6 @@ class FiguresTest(parameterized.TestCase):
         weights, rng.normal(size=8), [2] * n, groups=2))
     self.assertGreater(picture.std(), 0)
 
-  @parameterized.parameters(1, 2, 3)
-  def test_lines_of_a_pattern_in_the_spectrum(self, n):
-    size = (52, 96, 64)[-n:]
-    n = min(n, 2)  # The first axis of a volume is one of slices.
-    place = np.indices(size)[-1]
-    power = page_lib.power_spectrum(
-        5 + np.cos(np.pi * place / 2), (4,) * n)  # Of period 4.
-    line = [0] * (n - 1) + [power.shape[-1] // 4]
-    # A line of amplitude .5 at 1/4 and at 3/4; the window spreads it by a bin.
-    np.testing.assert_allclose(power[tuple(line)], 20 * np.log10(.5), atol=1e-6)
-    self.assertLess(power[..., 0].max(), -120)
-    self.assertLess(power[..., power.shape[-1] // 2].max(), -120)
-
   @parameterized.parameters(
       (((8,), (40,), (4,)),), (((8, 9), (32, 36), (4, 4)),),
       (((8, 9, 3), (16, 9, 6), (2, 1, 2)),),

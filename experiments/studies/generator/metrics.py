@@ -11,15 +11,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import artifacts
 from experiments.studies.generator import model
 import tconv
+from tconv.audit.metrics import LEVELS
 
 # Each with the period whose lines are left out: 4 means 4 and not 2.
 PERIODS = {2: 1, 4: 2}
 # Channel means before the last stage, as multiples of what they are.
 SCALED_MEANS = (0, .5, 1, 2)
-_LEVELS = artifacts.LEVELS / 2
+_LEVELS = LEVELS / 2
 
 
 def grids(images: jax.typing.ArrayLike) -> dict[str, float]:

@@ -16,12 +16,13 @@ from experiments import artifacts
 from experiments import upsamplers
 from experiments.data import photographs
 from experiments.studies.upsampling import model
+from tconv.audit.metrics import grid_metrics
 
 _TIMED_CALLS = 7
 
 _grid_metrics, _against_truth = (
     jax.jit(measure, static_argnames='period')
-    for measure in (artifacts.grid_metrics, artifacts.against_truth))
+    for measure in (grid_metrics, artifacts.against_truth))
 
 
 class Picture(NamedTuple):
@@ -46,8 +47,9 @@ def measure(image: jax.typing.ArrayLike, truth: jax.typing.ArrayLike,
     scale: factor of the enlargement.
 
   Returns:
-    The metrics of `experiments.artifacts`; 'ssim', the structural similarity;
-    and the grid metrics of the truth, with 'truth_' before their names.
+    The metrics of `grid_metrics` and `artifacts.against_truth`; 'ssim', the
+    structural similarity; and the grid metrics of the truth, with 'truth_'
+    before their names.
   """
   inner = lambda x: np.asarray(x)[None, scale:-scale, scale:-scale]
   image, truth = inner(image), inner(truth)

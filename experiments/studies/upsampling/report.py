@@ -6,7 +6,6 @@ from collections.abc import Sequence
 import ml_collections
 import numpy as np
 
-from experiments import artifacts
 from experiments.data import photographs
 from experiments.harness import page as page_lib
 from experiments.harness import results as results_lib
@@ -18,6 +17,7 @@ from experiments.report import figures
 from experiments.studies.upsampling import metrics
 from experiments.studies.upsampling import tables
 from tconv import spectrum
+from tconv.audit.metrics import LEVELS
 
 _SUMMARY = (
     'Photographs were shrunk and enlarged again. PSNR and SSIM measure how '
@@ -129,7 +129,7 @@ def _psnr(results: Results, save) -> page_lib.Figure:
 
 
 def _phases(config, shown, inner, scale, save) -> page_lib.Figure:
-  measured = lambda name: artifacts.LEVELS * np.asarray(
+  measured = lambda name: LEVELS * np.asarray(
       spectrum.phase_means(inner[name], scale)[0, ..., 0])
   return save('phases', charts.phase_maps(
       {name: (picture.phases, measured(name))

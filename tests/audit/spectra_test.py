@@ -1,12 +1,11 @@
-"""Figures: peaks where the patterns are, circles around them, and sheets."""
+"""Spectra: peaks where the patterns are."""
 
 from absl.testing import absltest
 from absl.testing import parameterized
 import numpy as np
 
-from experiments.report import figures
-from experiments.report import sheets
 import tconv
+from tconv.audit import spectra
 
 
 def pattern(period, amplitude, shape=(151, 170)):
@@ -16,11 +15,11 @@ def pattern(period, amplitude, shape=(151, 170)):
   return .5 + noise + amplitude * np.cos(2 * np.pi * (rows + columns) / period)
 
 
-class FiguresTest(parameterized.TestCase):
+class SpectraTest(parameterized.TestCase):
 
   @parameterized.parameters(2, 3, 4)
   def test_a_pattern_is_a_peak_of_its_amplitude(self, period):
-    power = figures.patch_spectrum(pattern(period, .1), period)
+    power = spectra.power_spectrum(pattern(period, .1), (period, period))
     size = len(power)
     self.assertEqual(power.shape, (size, size))
     self.assertBetween(size, 60, 68)
@@ -32,30 +31,26 @@ class FiguresTest(parameterized.TestCase):
     power[-at - 1:size - at + 2, -at - 1:size - at + 2] = -np.inf
     self.assertLess(power.max(), -60)
 
+  @parameterized.parameters(1, 2, 3)
+  def test_lines_of_a_pattern_in_the_spectrum(self, n):
+    size = (52, 96, 64)[-n:]
+    n = min(n, 2)  # The first axis of a volume is one of slices.
+    place = np.indices(size)[-1]
+    power = spectra.power_spectrum(
+        5 + np.cos(np.pi * place / 2), (4,) * n)  # Of period 4.
+    line = [0] * (n - 1) + [power.shape[-1] // 4]
+    # A line of amplitude .5 at 1/4 and at 3/4; the window spreads it by a bin.
+    np.testing.assert_allclose(power[tuple(line)], 20 * np.log10(.5), atol=1e-6)
+    self.assertLess(power[..., 0].max(), -120)
+    self.assertLess(power[..., power.shape[-1] // 2].max(), -120)
+
   @parameterized.product(period=[2, 3], amplitude=[0, .1])
   def test_the_middle_of_the_close_view_is_the_grid_level(
       self, period, amplitude):
     image = pattern(period, amplitude)
-    close = figures.around_grid_bins(image, period)
+    close = spectra.around_grid_bins(image, period)
     level = tconv.grid_level(np.float32(image)[None, ..., None], period)
     self.assertAlmostEqual(close[10, 10], level.item(), delta=.1)
-
-
-class SheetsTest(absltest.TestCase):
-
-  def test_mean_spectra_show_a_grid(self):
-    rng = np.random.default_rng(0)
-    noise = .01 * rng.standard_normal((9, 32, 32))
-    grid = noise + .1 * (np.indices((32, 32)).sum(0) % 2)
-    figure = sheets.mean_spectra({'none': noise, 'grid': grid}, period=4)
-    flat, lines = (figures.mean_power(x) for x in (noise, grid))
-    self.assertGreater(lines[16, 16] - flat[16, 16], 20)
-    drawn = figure.axes[1].images[0]
-    # Frequency zero is moved in by half of the distance between grid bins.
-    self.assertEqual(drawn.get_array()[20, 20], lines[16, 16])
-    self.assertEqual(figure.axes[0].images[0].get_clim(), drawn.get_clim())
-    self.assertEqual(drawn.get_clim()[1], lines.max())
-    self.assertLen(figure.axes[1].patches, 15)
 
 
 if __name__ == '__main__':

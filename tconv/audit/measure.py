@@ -1,48 +1,25 @@
 """Measures patterns of a given period in any images.
 
-    python -m experiments.measure --images='photos/*.png' --period=2
-
-Prints a table and writes it with full precision to OUT/measures.csv. It has a
-row for each channel (grey, or R, G, B and their BT.709 luminance) of each
-image. The spectra of photos/NAME.png are drawn in OUT/spectra/NAME.png.png.
-
-The level is how far the pattern stands out of the image's spectrum, and the
-p-value is the probability of such a level by chance. The amplitude is the rms
-of the pattern in 8-bit levels, 1/255 of white. Imaging is the rms of such
-patterns measured patch by patch, including those that cancel over the image.
-Photographs may have patterns of their own: demosaicing leaves some of period 2,
-and JPEG some of period 8.
-
-Reads BMP, GIF, JPEG, PNG, TIFF and WebP of any depth, without alpha. White is
-the largest integer of a depth, and 1 for floats, which may go beyond [0, 1].
-Files that cannot be read completely, images smaller than 4 periods or 16
-pixels, and images with NaN are skipped with a message.
-
-The exit status is 0 if all images were measured, and 1 otherwise.
+`tconv measure` runs this. Its help, in `cli.py`, explains the results.
 """
 
 from collections.abc import Sequence
 import csv
 import functools
-import glob
 import os
 import pathlib
-import shlex
-import sys
 
-from absl import app
-from absl import flags
-from absl import logging
 import jax
 import numpy as np
+from rich import table as rich_table
+from rich import text as rich_text
 import rich.console
 import rich.progress
 
-from experiments import artifacts
-from experiments.harness import workdir
-from experiments.harness.results import Table
-from experiments.report import spectra
 from tconv.audit import images
+from tconv.audit import metrics as metrics_lib
+from tconv.audit import model
+from tconv.audit import spectra
 
 _PATCH = 16  # Side in pixels of the patches of `grid_metrics`.
 # Heading and format of each metric on the screen.
@@ -75,7 +52,7 @@ def measure(channel: np.ndarray, period: int) -> list[float]:
     period: period of the pattern in pixels.
 
   Returns:
-    Level, p-value, amplitude and imaging of `artifacts.grid_metrics`.
+    Level, p-value, amplitude and imaging of `metrics.grid_metrics`.
 
   Raises:
     images.ImageError: the channel is too small, or its values are too large.
@@ -96,15 +73,14 @@ def measure(channel: np.ndarray, period: int) -> list[float]:
 def _compiled(size, period):
   """Compiles the metrics for one size; few are kept, to bound memory."""
   del size  # Only a key of the cache.
-  return jax.jit(functools.partial(artifacts.grid_metrics, period=period))
+  return jax.jit(functools.partial(metrics_lib.grid_metrics, period=period))
 
 
-def run(patterns: Sequence[str], *, period: int, out: pathlib.Path) -> bool:
-  """Measures all matching images, one at a time, and writes the results.
+def run(paths: Sequence[str], *, period: int, out: pathlib.Path) -> bool:
+  """Measures images, one at a time, and writes the results.
 
   Args:
-    patterns: patterns of file names, where '**' matches any folders. Files in
-      the folder of the spectra never match.
+    paths: paths of the images. Files in the folder of the spectra are left out.
     period: period of the pattern in pixels.
     out: output folder, created if missing.
 
@@ -112,16 +88,20 @@ def run(patterns: Sequence[str], *, period: int, out: pathlib.Path) -> bool:
     Whether all images were measured and none was skipped.
 
   Raises:
-    RunError: a pattern matches no file.
+    AuditError: all files are spectra of earlier runs.
     OSError: the results cannot be written.
   """
   screen = rich.console.Console(stderr=True, markup=False, highlight=False)
   folder = out / 'spectra'
-  paths = _find(patterns, folder)
+  own = os.path.realpath(folder) + os.sep
+  paths = sorted({
+      path for path in paths if not os.path.realpath(path).startswith(own)})
+  if not paths:
+    raise model.AuditError(f'no image but the spectra in {folder}')
   base = os.path.commonpath(
       [os.path.dirname(os.path.abspath(path)) for path in paths])
   folder.mkdir(parents=True, exist_ok=True)
-  table = []
+  rows = []
   # File names that are not valid UTF-8 are written byte by byte.
   with open(out / 'measures.csv', 'w', newline='', encoding='utf-8',
             errors='surrogateescape') as file:
@@ -143,37 +123,32 @@ def run(patterns: Sequence[str], *, period: int, out: pathlib.Path) -> bool:
       inside = os.path.relpath(path, base)
       caption = f'{_plain(inside)}\n{width}x{height}, {depth}'
       cells = {name: _cells(measures) for name, measures in results.items()}
-      table.append([caption, '\n'.join(cells),
-                    *map('\n'.join, zip(*cells.values(), strict=True))])
+      rows.append([caption, '\n'.join(cells),
+                   *map('\n'.join, zip(*cells.values(), strict=True))])
       target = folder / f'{inside}.png'
       target.parent.mkdir(parents=True, exist_ok=True)
       spectra.annotated_spectra(
           pixels, {_TITLE.format(name, *cells[name]): c
                    for name, c in channels.items()},
           title=f'{caption}, period {period}', period=period).savefig(target)
-  rich.console.Console(markup=False).print(Table(
-      f'Patterns of period {period}: level (about 0 dB is none) and p-value '
-      'say whether there is one; amplitude and imaging, in 8-bit levels, '
-      "cannot tell it from an image's own content",
-      ['image', 'channel', *(heading for heading, _ in _MEASURES.values())],
-      table).screen())
-  screen.print(f'Measured {len(table)} of {len(paths)} images: {out}',
+  rich.console.Console(markup=False).print(_table(rows, period))
+  screen.print(f'Measured {len(rows)} of {len(paths)} images: {out}',
                soft_wrap=True)
-  return len(table) == len(paths)
+  return len(rows) == len(paths)
 
 
-def _find(patterns, folder):
-  """Returns the matching files, sorted, without spectra of earlier runs."""
-  own, found = os.path.realpath(folder), set()
-  for pattern in patterns:
-    matches = {
-        path for path in glob.glob(pattern, recursive=True)
-        if not os.path.isdir(path)
-        and not os.path.realpath(path).startswith(own + os.sep)}
-    if not matches:
-      raise workdir.RunError(f'--images matches no file: {pattern!r}')
-    found |= matches
-  return sorted(found)
+def _table(rows, period):
+  table = rich_table.Table(
+      title=f'Patterns of period {period}: level (about 0 dB is none) and '
+      'p-value say whether there is one; amplitude and imaging, in 8-bit '
+      "levels, cannot tell it from an image's own content",
+      title_justify='left')
+  table.add_column('image', overflow='fold')
+  for name in 'channel', *(heading for heading, _ in _MEASURES.values()):
+    table.add_column(name, justify='right', overflow='fold')
+  for row in rows:
+    table.add_row(*map(rich_text.Text, row))
+  return table
 
 
 def _cells(measures):
@@ -184,31 +159,3 @@ def _cells(measures):
 def _plain(path):
   """Returns a file name for display, escaped unless it is printable ASCII."""
   return path if path.isascii() and path.isprintable() else ascii(path)[1:-1]
-
-
-def main(argv: list[str], patterns: list[str], period: int, out: str) -> int:
-  """Runs the command and returns its exit status."""
-  if argv[1:]:
-    raise app.UsageError(
-        f'unexpected arguments: {shlex.join(argv[1:])}; is the pattern of '
-        '--images in quotes?')
-  try:
-    complete = run(patterns, period=period, out=pathlib.Path(out))
-  except workdir.RunError as error:
-    sys.exit(f'error: {error}')
-  except OSError as error:
-    sys.exit(f'error: --out cannot be written: {error}')
-  return 0 if complete else 1
-
-
-if __name__ == '__main__':
-  _IMAGES = flags.DEFINE_multi_string(
-      'images', None, 'Pattern of file names, in quotes; ** matches any '
-      'folders. Can be given several times.', required=True)
-  _PERIOD = flags.DEFINE_integer(
-      'period', 2, 'Period of the pattern in pixels.', lower_bound=2)
-  _OUT = flags.DEFINE_string(
-      'out', 'runs/measure', 'Output folder, created if missing.')
-  flags.register_validator('out', bool, '--out must name a folder')
-  logging.set_verbosity(logging.WARNING)
-  app.run(lambda argv: main(argv, _IMAGES.value, _PERIOD.value, _OUT.value))

@@ -10,16 +10,14 @@ import subprocess
 import sys
 import tempfile
 
-from absl import app
 from absl.testing import absltest
 import imagecodecs
 import numpy as np
 from PIL import Image
 import tifffile
 
-from experiments import measure
+from tconv.audit import cli
 
-ROOT = pathlib.Path(__file__).parents[1]
 GREEN = .7152  # Its share in the luminance of BT.709.
 SIZE = 24, 36  # A multiple of the periods, and one size to compile for.
 
@@ -55,14 +53,16 @@ class MeasureTest(absltest.TestCase):
     else:
       Image.fromarray(pixels).save(self.path(name), **options)
 
-  def run_main(self, *patterns, period=2):
+  def run_main(self, *patterns, options=()):
     """Runs the command and gives its status, its rows, and what it printed."""
     printed = io.StringIO()
-    with contextlib.redirect_stdout(printed):
-      with contextlib.redirect_stderr(printed):
-        status = measure.main(
-            ['measure'], [str(self.folder / p) for p in patterns], period,
-            str(self.out))
+    with (contextlib.redirect_stdout(printed),
+          contextlib.redirect_stderr(printed)):
+      status = cli.main([
+          'measure', *(str(self.folder / p) for p in patterns),
+          '--out', str(self.out), *options])
+    if status == 2:
+      return status, {}, printed.getvalue()
     with open(self.out / 'measures.csv', newline='', encoding='utf-8',
               errors='surrogateescape') as file:
       rows = {(os.path.relpath(row.pop('file'), self.folder),
@@ -168,36 +168,36 @@ class MeasureTest(absltest.TestCase):
     for shown in ['$x^2$ [1]{}.png', r'b\n"\x1b[31m,.png', r'\xfc\u754c.png',
                   r'\udcff.png']:
       self.assertIn(shown, printed)
+    _, rows, _ = self.run_main(names[0])  # As the shell expands '*1*'.
+    self.assertEqual(list(rows), [(names[0], 'grey')])
 
   def test_errors_are_one_clear_line(self):
     self.save('a.png', np.zeros(SIZE, np.uint8))
     (self.folder / 'b.jpg').mkdir()
-    with self.assertRaises(SystemExit) as caught:
-      self.run_main('*.png', '*.jpg')
-    self.assertEqual(
-        caught.exception.code,
-        f"error: --images matches no file: '{self.folder}/*.jpg'")
+    for message, *patterns, options in (
+        (f'FILES {self.folder}/*.jpg: no such file', '*.png', '*.jpg', []),
+        ('--period must be at least 2; got 1', '*.png', ['--period=1']),
+        ('--out must name a folder', '*.png', ['--out='])):
+      status, _, printed = self.run_main(*patterns, options=options)
+      self.assertEqual((status, printed), (2, f'tconv: error: {message}\n'))
     self.assertFalse(self.out.exists())
     self.path('new').write_text('a file')
-    with self.assertRaisesRegex(
-        SystemExit, '^error: --out cannot be written: .*Not a directory.*new'):
-      self.run_main('a.png')
-    # The shell expanded a pattern.
-    with self.assertRaisesRegex(app.UsageError, 'b.png c.png; .* in quotes'):
-      measure.main(['measure', 'b.png', 'c.png'], ['a.png'], 2, str(self.out))
+    _, _, printed = self.run_main('a.png')
+    self.assertRegex(printed, r'\Atconv: error: --out cannot be written: '
+                     r'.*Not a directory.*new.*\n\Z')
 
   def test_as_a_user_runs_it(self):
     self.save('good.png', np.uint8(90 + 2 * checkerboard()))
     self.save('tiny.png', np.zeros((3, 3), np.uint8))
     result = subprocess.run(
-        [sys.executable, '-W', 'error', '-m', 'experiments.measure',
-         f'--images={self.folder}/*.png', f'--out={self.out}'], cwd=ROOT,
+        [sys.executable, '-W', 'error', '-m', 'tconv', 'measure',
+         f'{self.folder}/*.png', f'--out={self.out}', '--period=6'],
         text=True, check=False, capture_output=True,
         env={**os.environ, 'PYTHONIOENCODING': 'utf-8'})
     self.assertEqual(result.returncode, 1)
     self.assertEqual(
         result.stderr,
-        f'skipped {self.folder}/tiny.png: too small: 3x3, needs at least 16x16'
+        f'skipped {self.folder}/tiny.png: too small: 3x3, needs at least 24x24'
         f'\nMeasured 1 of 2 images: {self.out}\n')
     self.assertRegex(result.stdout, r'good.png .* 1\.000 ')
     self.assertEqual(self.spectra_of(), ['good.png.png'])
