@@ -9,6 +9,8 @@ import pathlib
 import sys
 import tempfile
 
+import jax
+
 from tconv.audit import model as model_lib
 
 _EPILOG = """\
@@ -61,7 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     The exit status.
   """
   options = _parser().parse_args(arguments)
-  os.environ.setdefault('JAX_PLATFORMS', 'cpu')  # Kernels are small.
+  if 'JAX_PLATFORMS' not in os.environ:
+    jax.config.update('jax_platforms', 'cpu')  # Kernels are small.
   try:
     return {'audit': _audit, 'repair': _repair, 'measure': _measure}[
         options.command](options)
