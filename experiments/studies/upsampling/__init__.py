@@ -55,7 +55,7 @@ class Study(study.Study):
       require(0 <= config[field] <= largest, field, f'0 to {largest}')
 
   def load(self):
-    self._pairs = {
+    self.pairs = {
         (scale, part): {name: photographs.downsampled_pair(
             photographs.load(name), scale) for name in names}
         for scale in self.config.scales
@@ -103,7 +103,7 @@ class Study(study.Study):
 
   def _patches(self, scale, seed, **options):
     return photographs.random_patches(
-        list(self._pairs[scale, 'train'].values()),
+        list(self.pairs[scale, 'train'].values()),
         size=self.config.patch_size, batch_size=self.config.batch_size,
         num_batches=self.config.num_steps, seed=seed, **options)
 
@@ -112,7 +112,7 @@ class Study(study.Study):
     scale = trial.key['scale']
     for stage, measured in self._stages(upsampler, network, trained, scale):
       rows, pictures = metrics.examine(
-          upsampler, measured, scale, self._pairs[scale, 'test'])
+          upsampler, measured, scale, self.pairs[scale, 'test'])
       if stage != 'untrained':
         self._shown.setdefault((scale, upsampler.name), (measured, pictures))
       yield from ({'stage': stage, **row} for row in rows)
@@ -127,7 +127,7 @@ class Study(study.Study):
     after = nnx.merge(nnx.graphdef(network), params)
     for stage, one in ('untrained', network), ('trained', after):
       if upsampler.cure == upsamplers.CALIBRATED:
-        pairs = self._pairs[scale, 'train'].values()
+        pairs = self.pairs[scale, 'train'].values()
         one = model.equalized(one, [pair['low'] for pair in pairs])
       elif upsampler.cure in (upsamplers.EQUAL_PHASES, upsamplers.REPAIRED):
         one = model.equalized(one)
@@ -136,7 +136,7 @@ class Study(study.Study):
   def timings(self):
     rows = []
     for (scale, name), (network, _) in self._shown.items():
-      low = self._pairs[scale, 'test'][self.config.figure.image]['low']
+      low = self.pairs[scale, 'test'][self.config.figure.image]['low']
       row = {'scale': scale, 'upsampler': name,
              'ms_per_image': metrics.milliseconds(network, low)}
       if upsamplers.REGISTRY[name].is_plain:
@@ -153,7 +153,7 @@ class Study(study.Study):
   def page(self, run):
     truths = {}
     for scale in self.config.scales:
-      pair = self._pairs[scale, 'test'][self.config.figure.image]
+      pair = self.pairs[scale, 'test'][self.config.figure.image]
       truths[scale] = metrics.Picture(pair['high'], None)
     pictures = {key: pictures[self.config.figure.image]
                 for key, (_, pictures) in self._shown.items()}
