@@ -1,6 +1,7 @@
 """Finds the upsamplers of trained models that paint checkerboards.
 
     tconv audit model.onnx --inputs 'photos/*.png' --html report.html
+    tconv audit weights.safetensors --layer up.0.weight:2
     tconv repair model.onnx -o repaired.onnx --inputs 'photos/*.png'
 
 In Python, `inspect` audits a JAX function. An audit reads a model
