@@ -90,6 +90,10 @@ def _parser() -> argparse.ArgumentParser:
   repair.add_argument('--min-psnr', type=float, default=40, metavar='DB',
                       help='smallest PSNR of the repaired output against the '
                       'original output (default: 40 dB)')
+  repair.add_argument('--filter', action='store_true', help='average the '
+                      'result of a layer over one period where its kernel '
+                      'stays as it is; this blurs, so that it takes a lower '
+                      '--min-psnr, such as 20')
   for command in audit, repair:
     command.add_argument('model', type=pathlib.Path, help='ONNX file' + (
         ', or safetensors file with --layer' if command is audit else ''))
@@ -199,7 +203,8 @@ def _repair(options) -> int:
         f'--output must be another file than the model; got {options.output}')
   model, audit = _load(options)
   repaired, decisions = repair.repair(
-      model, audit, min_psnr=options.min_psnr, progress=_progress)
+      model, audit, min_psnr=options.min_psnr, with_filters=options.filter,
+      progress=_progress)
   _done()
   for decision in decisions:
     name = ''.join(c if c.isprintable() else '?' for c in decision.node)
