@@ -10,7 +10,7 @@ ROOT = pathlib.Path(__file__).parent
 # The command `tconv`, and `tconv.audit`.
 AUDIT = [
     'imagecodecs', 'jinja2', 'matplotlib', 'onnx', 'onnx-ir', 'onnxruntime',
-    'pillow', 'rich', 'tifffile',
+    'pillow', 'rich', 'safetensors', 'tifffile',
 ]
 # The examples, studies and benchmarks: `make run`, `make bench`.
 EXPERIMENTS = [
@@ -23,8 +23,7 @@ EXPERIMENTS = [
 PEERS = ['onnx', 'onnxruntime', 'torch']
 TEST = [
     *EXPERIMENTS, *AUDIT, 'chex', 'flatbuffers', 'hypothesis', 'jsonschema',
-    'keras', 'playwright', 'pytest', 'pytest-xdist', 'safetensors',
-    'setuptools>=77',
+    'keras', 'playwright', 'pytest', 'pytest-xdist', 'setuptools>=77',
 ]
 # What compiling for an absent GPU or TPU needs beside the compilers, which
 # `make codegen` installs in the versions that match jax.

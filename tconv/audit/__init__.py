@@ -1,6 +1,7 @@
 """Finds the upsamplers of trained models that paint checkerboards.
 
     tconv audit model.onnx --inputs 'photos/*.png' --html report.html
+    tconv audit weights.safetensors --layer up.0.weight:2
     tconv repair model.onnx -o repaired.onnx --inputs 'photos/*.png'
     tconv measure 'outputs/*.png' --period 2
 

@@ -18,6 +18,7 @@ examples:
   tconv audit model.onnx
   tconv audit model.onnx --inputs 'photos/*.png' --html report.html
   tconv audit model.onnx --format sarif > audit.sarif
+  tconv audit weights.safetensors --layer up.0.weight:2 --layer up.1.weight:4,2
   tconv repair model.onnx -o repaired.onnx --inputs 'photos/*.png'
   tconv measure 'outputs/*.png' --period 2
 
@@ -31,6 +32,7 @@ exit status:
 _INPUTS = """\
 images, .npy arrays of the model's input, or .npz files with an array for each
 input; a pattern such as 'photos/*.png'. Without it, seeded noise"""
+_PICKLES = ('.pt', '.pth', '.ckpt', '.pkl')
 _MEASURE = """\
 Measures patterns of a given period in images of any origin.
 
@@ -97,6 +99,13 @@ def _parser() -> argparse.ArgumentParser:
                      choices=('info', 'warning', 'error', 'never'),
                      help='least severe finding that gives exit status 1 '
                      '(default: warning)')
+  audit.add_argument('--layer', action='append', default=[],
+                     metavar='NAME:STRIDE', help='kernel in a safetensors '
+                     'file, and the stride of its layer; a comma separates '
+                     'the strides of axes')
+  audit.add_argument('--layout', default='torch', choices=('torch', 'flax'),
+                     help='axes of these kernels: [I, O / groups, *K] or '
+                     '[*K, I, O] (default: torch)')
   repair = commands.add_parser(
       'repair', help='write a model without grids', epilog=_EPILOG,
       description='Writes a copy of an ONNX model whose kernels paint no grid. '
@@ -107,6 +116,10 @@ def _parser() -> argparse.ArgumentParser:
   repair.add_argument('--min-psnr', type=float, default=40, metavar='DB',
                       help='smallest PSNR of the repaired output against the '
                       'original output (default: 40 dB)')
+  repair.add_argument('--filter', action='store_true', help='average the '
+                      'result of a layer over one period where its kernel '
+                      'stays as it is; this blurs, so that it takes a lower '
+                      '--min-psnr, such as 20')
   measure = commands.add_parser(
       'measure', help='measure patterns in images', epilog=_EPILOG,
       description=_MEASURE,
@@ -120,7 +133,8 @@ def _parser() -> argparse.ArgumentParser:
                        help='output folder, created if missing '
                        '(default: runs/measure)')
   for command in audit, repair:
-    command.add_argument('model', type=pathlib.Path, help='ONNX file')
+    command.add_argument('model', type=pathlib.Path, help='ONNX file' + (
+        ', or safetensors file with --layer' if command is audit else ''))
     command.add_argument('--inputs', action='append', default=[],
                          metavar='FILES', help=_INPUTS)
     command.add_argument('--white', type=float, default=1., help=_WHITE)
@@ -174,18 +188,47 @@ def _done() -> None:
     print('\r\033[K', end='', file=sys.stderr, flush=True)
 
 
-def _audit(options) -> int:
-  import rich.console
+def _check_not_pickle(path: pathlib.Path) -> None:
+  """Refuses files that it is not safe to read."""
+  if path.suffix.lower() in _PICKLES:
+    raise model_lib.AuditError(
+        f'{path} is a pickle by its name, and reading a pickle can run any '
+        'code; if you trust it, convert it to ONNX with torch.onnx.export, or '
+        'its state_dict() to safetensors with safetensors.torch.save_file')
 
-  from tconv.audit import findings
-  from tconv.audit import report as report_lib
+
+def _kernels(options):
+  """The report on the kernels of a safetensors file."""
+  from tconv.audit import safetensors_file
+  if options.inputs or options.html:
+    raise model_lib.AuditError(
+        '--inputs and --html need a model that runs, an ONNX file; got '
+        f'{options.model}')
+  return safetensors_file.audit(options.model, options.layer, options.layout)
+
+
+def _model(options):
+  """The report on an ONNX model; writes the page, too."""
+  if options.layer:
+    raise model_lib.AuditError(
+        f'--layer is for safetensors files; got {options.model}')
   model, audit = _load(options)
   if options.html:
     from tconv.audit import figures
     _progress('drawing')
     _write(options.html, figures.page(model, audit))
   _done()
-  report = audit.report
+  return audit.report
+
+
+def _audit(options) -> int:
+  import rich.console
+
+  from tconv.audit import findings
+  from tconv.audit import report as report_lib
+  _check_not_pickle(options.model)
+  has_kernels_only = options.model.suffix == '.safetensors'
+  report = (_kernels if has_kernels_only else _model)(options)
   if options.format == 'table':
     wide = None if sys.stdout.isatty() else 120
     report_lib.print_table(
@@ -195,18 +238,20 @@ def _audit(options) -> int:
   if options.fail_on == 'never':
     return 0
   ranks = findings.VERDICTS.index
-  return int(ranks(audit.report['verdict']) >= ranks(options.fail_on))
+  return int(ranks(report['verdict']) >= ranks(options.fail_on))
 
 
 def _repair(options) -> int:
   from tconv.audit import onnx_model
   from tconv.audit import repair
+  _check_not_pickle(options.model)
   if options.output.exists() and options.output.samefile(options.model):
     raise model_lib.AuditError(
         f'--output must be another file than the model; got {options.output}')
   model, audit = _load(options)
   repaired, decisions = repair.repair(
-      model, audit, min_psnr=options.min_psnr, progress=_progress)
+      model, audit, min_psnr=options.min_psnr, with_filters=options.filter,
+      progress=_progress)
   _done()
   for decision in decisions:
     name = ''.join(c if c.isprintable() else '?' for c in decision.node)

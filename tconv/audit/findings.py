@@ -132,17 +132,27 @@ def audit(model: model_lib.Model, probes: Sequence[probe_lib.Probe],
       if found.period and one.reference is not None and final is not None:
         found.lines += _lines(final, one.reference, found.period, white)
 
-  rows = [_row(found) for found in layers]
-  report = {
-      'schema': 1, 'model': model.name,
-      'verdict': max((row['verdict'] for row in rows), default='clean',
-                     key=VERDICTS.index),
-      'upsamplers': rows,
-      'unknown': [entry._asdict() for entry in model.unknown],
-      'probes': [_probe_row(one, final, period, white)
-                 for one, final in zip(probes, seen)],
-      'versions': {'tconv': tconv.__version__, **model.versions}}
+  report = _report(
+      model.name, layers, model.unknown,
+      [_probe_row(one, final, period, white)
+       for one, final in zip(probes, seen)], model.versions)
   return Audit(report, layers, probes, output, white)
+
+
+def of_kernels(name: str, upsamplers: Sequence[model_lib.Upsampler],
+               versions: Mapping[str, str]) -> dict[str, Any]:
+  """The report on kernels without a model: only what they could do.
+
+  Args:
+    name: what to call the file that they are from.
+    upsamplers: layers with weights, whose obstacle tells that there is no
+      model.
+    versions: version of each format and library that matters, by name.
+
+  Returns:
+    The report.
+  """
+  return _report(name, [Layer(each) for each in upsamplers], (), [], versions)
 
 
 def clean(found: Layer) -> model_lib.Weights | None:
@@ -305,6 +315,19 @@ def _lines(final, reference, period, white) -> list[tuple[float, bool]]:
   usual = max(0., float(tconv.grid_level(like, period)[0, 0]))
   chance = float(tconv.grid_test(image, period)[0, 0])
   return [(level - usual, chance < _CHANCE)]
+
+
+def _report(name, layers, unknown, probe_rows, versions) -> dict[str, Any]:
+  """The report that `tconv/audit/schema.json` describes."""
+  rows = [_row(found) for found in layers]
+  return {
+      'schema': 1, 'model': name,
+      'verdict': max((row['verdict'] for row in rows), default='clean',
+                     key=VERDICTS.index),
+      'upsamplers': rows,
+      'unknown': [entry._asdict() for entry in unknown],
+      'probes': probe_rows,
+      'versions': {'tconv': tconv.__version__, **versions}}
 
 
 def _row(found: Layer) -> dict[str, Any]:

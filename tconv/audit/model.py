@@ -5,6 +5,7 @@ An adapter makes a `Model` of an ONNX file (`onnx_model`) or of a JAX function
 """
 
 import abc
+from collections.abc import Collection
 from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
@@ -153,3 +154,22 @@ class Model(abc.ABC):
     Raises:
       AuditError: parameters of an upsampler with an obstacle were to change.
     """
+
+  def filtered(self, names: Collection[str]) -> 'Model':
+    """Copies the model, with a moving average after some upsamplers.
+
+    The average is that of `tconv.zero_order_hold` over one period, the strides
+    of the upsampler. It cancels every pattern of this period.
+
+    Args:
+      names: names of upsamplers with weights.
+
+    Returns:
+      The copy. The model itself does not change.
+
+    Raises:
+      AuditError: an upsampler has no weights, or filters cannot be inserted in
+        models of this kind.
+    """
+    raise AuditError(
+        f'filters can be inserted in ONNX models only; got {self.name}.')

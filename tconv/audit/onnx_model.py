@@ -3,6 +3,7 @@
     model = onnx_model.load('model.onnx')
     activations = model.run({'image': image})
     model.replaced({'up1': weights}).save('repaired.onnx')
+    model.filtered(['up1']).save('filtered.onnx')
 
 onnxruntime runs the models, on the CPU.
 """
@@ -21,6 +22,7 @@ import onnxruntime
 
 from tconv.audit import model as model_lib
 from tconv.audit import onnx_file
+from tconv.audit import onnx_filter
 from tconv.audit import onnx_graph
 from tconv.audit import onnx_patterns
 from tconv.audit import onnx_tensors
@@ -152,6 +154,17 @@ class OnnxModel(model_lib.Model):
       onnx_tensors.set_values(
           tensors[root], array.reshape(tuple(tensors[root].dims)))
     return OnnxModel(proto, self._path, external, self._graph.shapes)
+
+  def filtered(self, names: Collection[str]) -> 'OnnxModel':
+    known = {f.upsampler.name: f for f in self._found if f.kernel is not None}
+    for name in names:
+      if name not in known:
+        raise AuditError(f'{name!r} is not an upsampler with weights.')
+    proto = onnx.ModelProto()
+    proto.CopyFrom(self._proto)
+    shapes = onnx_filter.insert(
+        proto, self._graph, [known[name] for name in names])
+    return OnnxModel(proto, self._path, self._external, shapes)
 
   def save(self, path: str | os.PathLike) -> None:
     """Writes the model to a new file, once it is complete and valid.

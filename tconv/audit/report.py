@@ -40,6 +40,11 @@ _WORDS = {
     'info': 'no checkerboard in the output, but kernels that could paint one',
     'warning': 'a faint checkerboard in the output',
     'error': 'a visible checkerboard in the output'}
+# Without a model, there is no output to speak of.
+_WORDS_OF_KERNELS = {
+    'clean': 'all phases of the kernels have equal gains',
+    'info': 'kernels that could paint a checkerboard; no model ran that could '
+            'show whether they do'}
 _STYLES = {
     'clean': 'green', 'info': 'cyan', 'warning': 'yellow', 'error': 'bold red'}
 _SARIF_LEVELS = {'info': 'note', 'warning': 'warning', 'error': 'error'}
@@ -56,8 +61,9 @@ _RULES = {
         'the kernel equal phase gains with `tconv repair`.'),
     'tconv/kernel': (
         'The kernel could paint a checkerboard.', 'note',
-        'The phases of the kernel have different gains, but cancel for the '
-        'values that occur in its input. Nothing need be done.'),
+        'The phases of the kernel have different gains. No pattern was '
+        'measured that matters, or nothing could be measured; the message '
+        'tells which.'),
     'tconv/unknown': (
         'The layer may enlarge, and was not audited.', 'note',
         'Its kernel could not be traced. Look at the output of the model.')}
@@ -120,7 +126,8 @@ def in_words(report: Report) -> str:
   """
   verdict, upsamplers = report['verdict'], report['upsamplers']
   found = sum(each['verdict'] != 'clean' for each in upsamplers)
-  line = f'{verdict}: {_WORDS[verdict]}'
+  words = _WORDS if report['probes'] else _WORDS_OF_KERNELS
+  line = f'{verdict}: {words[verdict]}'
   line += f'; {_count(len(upsamplers), "upsampler")}, {found} with findings'
   if report['unknown']:
     line += f'; {_count(len(report["unknown"]), "node")} could not be traced'
