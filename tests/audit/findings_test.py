@@ -81,6 +81,32 @@ class AuditTest(parameterized.TestCase):
     report = findings.audit(clean, probe.probes(clean)).report
     self.assertEqual(report['verdict'], 'clean')
 
+  def test_lines_that_a_layer_does_not_paint_are_not_its(self):
+    # Phases of equal gain still differ by a constant on a ramp, which has no
+    # lines of its own.
+    model = chain.random_chain(0, None)
+    clean = model.replaced({
+        layer.name: layer.weights._replace(kernel=np.asarray(
+            tconv.equalize_phases(layer.weights.kernel, 2)))
+        for layer in model.upsamplers})
+    ramp = np.add.outer(np.arange(24), np.arange(24)) / 48
+    image = ramp[..., None] * [1, .9, .8]
+    image = probe.from_array(clean, image[None].astype(np.float32))
+    report = findings.audit(clean, [image]).report
+    self.assertGreater(
+        max(row['line_db'] for row in report['upsamplers']),
+        findings.WARNING_DB)
+    self.assertEqual(report['verdict'], 'clean')
+    # Lines are held against the layer that paints them.
+    kernel = model.weights[2][0]
+    kernel = kernel + .3 * np.random.default_rng(0).normal(
+        size=kernel.shape).astype(np.float32)
+    found = findings.audit(clean.replaced({
+        'up2': clean.upsamplers[2].weights._replace(kernel=kernel)}), [image])
+    self.assertEqual([lines for [(_, lines)] in (
+        layer.lines for layer in found.layers)], [False, False, True])
+    self.assertEqual(found.report['verdict'], 'warning')
+
   def test_a_grid_that_the_kernel_does_not_predict_is_doubted(self):
     model = chain.random_chain(1, 1)
     # As if the wrong weights had been read.
