@@ -37,6 +37,9 @@ _COULD = 1e-10  # A float32 kernel with equal phases has rho below this.
 _AGREE = .02  # Relative difference of predicted and measured patterns.
 _ROUNDING = 1e-5  # Patterns below this, relative to the result, are rounding.
 _POSITIONS = 2**14  # Positions of each layer's input kept for calibration.
+# Compiled once for each size and period.
+_LEVEL = jax.jit(tconv.grid_level, static_argnums=1)
+_TEST = jax.jit(tconv.grid_test, static_argnums=1)
 
 VERDICTS = ('clean', 'info', 'warning', 'error')
 
@@ -328,11 +331,11 @@ def _lines(final, reference, period, white, without=None
   if not _fits(final, period) or final.shape[-1] not in (1, 3):
     return []
   grey = lambda x: jnp.asarray(x[:1].mean(-1, keepdims=True), jnp.float32)
-  level = lambda x: float(tconv.grid_level(x, period)[0, 0])
+  level = lambda x: float(_LEVEL(x, period)[0, 0])
   image = grey(final / white)
   like = jax.image.resize(grey(reference[None]), image.shape, 'bicubic')
   above = level(image) - max(0., level(like))
-  is_own = float(tconv.grid_test(image, period)[0, 0]) < _CHANCE and (
+  is_own = float(_TEST(image, period)[0, 0]) < _CHANCE and (
       without is None or level(image) - level(grey(without / white)) > _FALL_DB)
   return [(above, is_own)]
 
