@@ -125,8 +125,8 @@ def _model(options):
 def _audit(options) -> int:
   import rich.console
 
-  from tconv.audit import findings
   from tconv.audit import report as report_lib
+  from tconv.audit import verdicts
   _check_not_pickle(options.model)
   has_kernels_only = options.model.suffix == '.safetensors'
   report = (_kernels if has_kernels_only else _model)(options)
@@ -138,7 +138,7 @@ def _audit(options) -> int:
     print(report_lib.FORMATS[options.format](report, options.model))
   if options.fail_on == 'never':
     return 0
-  ranks = findings.VERDICTS.index
+  ranks = verdicts.VERDICTS.index
   return int(ranks(report['verdict']) >= ranks(options.fail_on))
 
 

@@ -4,6 +4,7 @@ import numpy as np
 
 from tconv.audit import findings
 from tconv.audit import model as model_lib
+from tconv.audit import outputs
 from tconv.audit import page as page_lib
 from tconv.audit import repair
 
@@ -25,7 +26,8 @@ def page(model: model_lib.Model, audit: findings.Audit) -> str:
   """
   repaired, decisions = repair.repair(model, audit)
   figures = _gains(audit)
-  period = findings.common_period(audit.layers)
+  period = outputs.common_period(
+      found.period for found in audit.layers)
   if audit.output is not None and period is not None:
     changed = repaired is not model
     figures += _flat(model, repaired if changed else None, audit, period)
@@ -57,8 +59,8 @@ def _flat(model, repaired, audit, period) -> list[tuple[str, bytes]]:
   if not flats:
     return []
   levels = 255 / audit.white
-  outputs = [_output(model, audit, one.feeds) for one in flats]
-  strength = [findings.pattern_levels(x, period, audit.white) for x in outputs]
+  finals = [_output(model, audit, one.feeds) for one in flats]
+  strength = [outputs.levels(x, period, audit.white) for x in finals]
   worst = int(np.argmax(strength))
   if not strength[worst]:
     return []
@@ -66,7 +68,7 @@ def _flat(model, repaired, audit, period) -> list[tuple[str, bytes]]:
   gain = 32 / strength[worst]
   name = flats[worst].name
   figures = [(f'Output for the probe "{name}", amplified {gain:.3g} times',
-              page_lib.flat_field(outputs[worst][0] * levels, gain))]
+              page_lib.flat_field(finals[worst][0] * levels, gain))]
   if repaired is not None:
     figures.append((
         f'The same after repair, amplified {gain:.3g} times',

@@ -10,8 +10,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tconv.audit import evidence
 from tconv.audit import findings
 from tconv.audit import model as model_lib
+from tconv.audit import outputs
+from tconv.audit import verdicts
 
 
 class Decision(NamedTuple):
@@ -73,7 +76,7 @@ def repair(model: model_lib.Model, audit: findings.Audit, *,
       decision = Decision(layer.name, False, None, None, None, refused)
     else:
       progress(f'repairing {layer.name}')
-      weights = findings.clean(found)
+      weights = evidence.clean(found)
       assert weights is not None
       candidate = model.replaced({layer.name: weights})
       decision = _judge(layer.name, model, candidate, audit, original, min_psnr)
@@ -83,7 +86,7 @@ def repair(model: model_lib.Model, audit: findings.Audit, *,
         and (unmeasured or row['verdict'] in ('warning', 'error'))):
       progress(f'filtering {layer.name}')
       candidate = model.filtered([layer.name])
-      least = findings.WARNING_LEVELS if unmeasured else 0
+      least = verdicts.WARNING_LEVELS if unmeasured else 0
       try:
         judged = _judge(layer.name, model, candidate, audit, original,
                         min_psnr, 'Filtered', 'With a filter', least)
@@ -135,7 +138,7 @@ def _judge(name, model, candidate, audit: findings.Audit, original,
   return Decision(name, False, before, after, psnr, reason)
 
 
-def _unjudged(found: findings.Layer, audit: findings.Audit) -> str:
+def _unjudged(found: evidence.Layer, audit: findings.Audit) -> str:
   """Why no change of a layer can be judged; empty if it can."""
   if found.period is None or audit.output is None:
     return ('Left as it is: its pattern was not found in an output, so that a '
@@ -149,7 +152,7 @@ def _refusal(layer: model_lib.Upsampler) -> str:
   """Why a kernel is not even tried; empty if it is."""
   if layer.obstacle:
     return f'Left as it is: {layer.obstacle}.'
-  fewest, most = findings.taps_per_phase(layer)
+  fewest, most = evidence.taps_per_phase(layer)
   if fewest == 0:
     return ('Left as it is: its kernel is smaller than its stride, so that '
             'some outputs get the bias only.')
@@ -162,8 +165,9 @@ def _refusal(layer: model_lib.Upsampler) -> str:
 
 def _worst(model, audit: findings.Audit) -> float:
   """The pattern on the worst flat field, in 8-bit levels."""
-  period = findings.common_period(audit.layers)
-  return max(findings.pattern_levels(
+  period = outputs.common_period(
+      found.period for found in audit.layers)
+  return max(outputs.levels(
       model.run(one.feeds).outputs[audit.output], period, audit.white)
              for one in audit.probes if one.kind == 'flat')
 

@@ -12,6 +12,7 @@ from tconv.audit import model as model_lib
 from tconv.audit import patterns
 from tconv.audit import probe
 from tconv.audit import repair
+from tconv.audit import verdicts
 from tests.audit import chain
 from tests.audit import samples
 
@@ -95,7 +96,7 @@ class AuditTest(parameterized.TestCase):
     report = findings.audit(clean, [image]).report
     self.assertGreater(
         max(row['line_db'] for row in report['upsamplers']),
-        findings.WARNING_DB)
+        verdicts.WARNING_DB)
     self.assertEqual(report['verdict'], 'clean')
     # Lines are held against the layer that paints them.
     kernel = model.weights[2][0]
