@@ -175,7 +175,8 @@ def fold(layer: Any, kernel: jax.Array, promote: Promote,
 
   Args:
     layer: object with `strides`, `kernel_dilation`, `feature_group_count`,
-      `transpose_kernel`, `mask` and `equal_phases`.
+      `padding`, `use_consistent_padding`, `transpose_kernel`, `mask` and
+      `equal_phases`.
     kernel: parameter of the layer, [*K, I / groups, O] or [*K, O / groups, I].
     promote: function that converts the arrays to one dtype.
     inputs: [*batch, *size, I] array to calibrate with, or None.
@@ -203,6 +204,7 @@ def fold(layer: Any, kernel: jax.Array, promote: Promote,
                 kernel.astype(narrow), layer.transpose_kernel,
                 feature_group_count=groups),
             strides, kernel_dilation=dilation, inputs=inputs,
+            padding=_padding(layer, kernel.shape[:-2], dilation),
             feature_group_count=groups),
         layer.transpose_kernel, feature_group_count=groups)
   else:
