@@ -40,6 +40,7 @@ from tconv.audit import findings
 from tconv.audit import onnx_model
 from tconv.audit import probe
 from tconv.audit import repair
+from tconv.audit import verdicts
 
 _PAGE = flags.DEFINE_string(
     'page', None, 'Markdown page whose tables are replaced.', required=True)
@@ -405,7 +406,7 @@ def thresholds(folder: pathlib.Path) -> Table:
     rows.append((
         f'{part:.1%}', str(len(reports)), *(
             str(sum(r['verdict'] == v for r in reports))
-            for v in findings.VERDICTS), *(
+            for v in verdicts.VERDICTS), *(
                 ' / '.join(_number(q) for q in np.quantile(
                     [row[key] for row in layers], (0, .5, 1)))
                 for key in ('output_rms_levels', 'line_db'))))
@@ -413,7 +414,7 @@ def thresholds(folder: pathlib.Path) -> Table:
       'Random networks, by the part of the pattern of random kernels that is '
       'left, with the number of each verdict, and the smallest, median and '
       'largest value over layers:',
-      ('part', 'networks', *findings.VERDICTS, 'levels', 'lines, dB'), rows)
+      ('part', 'networks', *verdicts.VERDICTS, 'levels', 'lines, dB'), rows)
 
 
 def run(page: str, folder: pathlib.Path) -> None:

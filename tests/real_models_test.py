@@ -16,7 +16,7 @@ import onnx
 
 from experiments import real_models
 from experiments.harness import workdir
-from tconv.audit import cli
+from tconv.audit import options
 from tests.audit import onnx_cases
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -106,7 +106,7 @@ class PageTest(absltest.TestCase):
     for key in keys:
       self.assertIn(f'`{key}`', PAGE)
     [commands] = (
-        action for action in cli._parser()._actions
+        action for action in options.parser()._actions
         if isinstance(action, argparse._SubParsersAction))
     for name in ('audit', 'repair'):
       for action in commands.choices[name]._actions:
