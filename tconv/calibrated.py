@@ -37,7 +37,6 @@ def equalize(kernel: jax.Array, strides: int | Sequence[int],
              inputs: jax.Array | Sequence[jax.Array | np.ndarray], *,
              kernel_dilation: int | Sequence[int] = 1,
              feature_group_count: int = 1,
-             padding: geometry.Padding | None = None,
              bias: jax.typing.ArrayLike | None = None
              ) -> tuple[jax.Array, np.ndarray | None]:
   """Finds the kernel with equal phases whose outputs differ least.
@@ -51,8 +50,6 @@ def equalize(kernel: jax.Array, strides: int | Sequence[int],
     inputs: [N, *coarse, O] array, or several, whose sizes may differ.
     kernel_dilation: one int or one for each axis.
     feature_group_count: number of groups of channels.
-    padding: padding of the layer, for outputs at the border; None to leave out
-      those for which taps are outside the inputs.
     bias: [*strides, C] array of a bias that differs by phase.
 
   Returns:
@@ -68,9 +65,6 @@ def equalize(kernel: jax.Array, strides: int | Sequence[int],
   [groups] = geometry.per_axis('feature_group_count', feature_group_count, 1, 1)
   several = inputs if isinstance(inputs, (list, tuple)) else [inputs]
   values = [_values(kernel, each, groups) for each in several]
-  if padding is not None:
-    values = [_padded(x, kernel.shape[:-2], strides, dilation, padding)
-              for x in values]
   if bias is not None:
     bias = np.asarray(bias, np.float64)
   found, bias = _equalize(np.asarray(kernel, np.float64), strides, dilation,
@@ -99,25 +93,6 @@ def _values(kernel: jax.Array, inputs, groups: int) -> np.ndarray:
   if not np.isfinite(values).all():
     raise ValueError('inputs must be finite; got inf or nan.')
   return values
-
-
-def _padded(inputs: np.ndarray, kernel_size: geometry.Size,
-            strides: geometry.Size, dilation: geometry.Size,
-            padding: geometry.Padding) -> np.ndarray:
-  """Adds what taps meet outside the inputs, for the outputs that exist."""
-  given = geometry.conv_transpose_geometry(
-      inputs.shape[1:-1], kernel_size, strides, padding, dilation)
-  ends = [(0, 0)]
-  for coarse, fine, k, s, d, (low, _) in zip(
-      given.coarse_size, given.fine_size, kernel_size, strides, dilation,
-      given.padding):
-    # Output n is s m + a = n + low, and adds up the inputs m - lag.
-    ends.append(((k - 1) * d // s - low // s,
-                 (fine - 1 + low) // s - (coarse - 1)))
-  crops = tuple(slice(max(0, -lo), n - max(0, -hi))
-                for (lo, hi), n in zip((*ends, (0, 0)), inputs.shape))
-  return np.pad(inputs[crops], [(max(0, lo), max(0, hi)) for lo, hi in (
-      *ends, (0, 0))], 'wrap' if padding == 'CIRCULAR' else 'constant')
 
 
 def _equalize(kernel, strides, dilation, groups, inputs, bias):

@@ -175,8 +175,7 @@ def fold(layer: Any, kernel: jax.Array, promote: Promote,
 
   Args:
     layer: object with `strides`, `kernel_dilation`, `feature_group_count`,
-      `padding`, `use_consistent_padding`, `transpose_kernel`, `mask` and
-      `equal_phases`.
+      `transpose_kernel`, `mask` and `equal_phases`.
     kernel: parameter of the layer, [*K, I / groups, O] or [*K, O / groups, I].
     promote: function that converts the arrays to one dtype.
     inputs: [*batch, *size, I] array to calibrate with, or None.
@@ -204,7 +203,6 @@ def fold(layer: Any, kernel: jax.Array, promote: Promote,
                 kernel.astype(narrow), layer.transpose_kernel,
                 feature_group_count=groups),
             strides, kernel_dilation=dilation, inputs=inputs,
-            padding=_padding(layer, kernel.shape[:-2], dilation),
             feature_group_count=groups),
         layer.transpose_kernel, feature_group_count=groups)
   else:

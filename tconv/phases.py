@@ -184,7 +184,6 @@ def frequency_response(kernel: jax.Array, size: int | Sequence[int], *,
 def equalize_phases(kernel: jax.Array, strides: int | Sequence[int], *,
                     kernel_dilation: int | Sequence[int] = 1,
                     inputs: jax.Array | Sequence[jax.Array] | None = None,
-                    padding: geometry.Padding | None = None,
                     feature_group_count: int = 1) -> jax.Array:
   """Changes a kernel as little as possible so that it gives no checkerboard.
 
@@ -217,9 +216,6 @@ def equalize_phases(kernel: jax.Array, strides: int | Sequence[int], *,
     kernel_dilation: one int or one for each axis.
     inputs: [N, *coarse, O] inputs of the layer, or several such arrays, whose
       sizes may differ; None to change the kernel itself as little as possible.
-    padding: padding of the layer, if `inputs` are whole: then outputs at the
-      border count as well. With None, those to which positions outside
-      contribute are left out. Used with `inputs` only.
     feature_group_count: number of groups of channels; used with `inputs` only.
 
   Returns:
@@ -241,7 +237,7 @@ def equalize_phases(kernel: jax.Array, strides: int | Sequence[int], *,
   if inputs is not None:
     kernel = calibrated.equalize(
         kernel, strides, inputs, kernel_dilation=kernel_dilation,
-        feature_group_count=feature_group_count, padding=padding)[0]
+        feature_group_count=feature_group_count)[0]
   strides, phases = _phases(kernel_size, strides, kernel_dilation)
   wide = kernel.astype(_wide(kernel.dtype))
   gains = _wrap(wide, strides, phases)
