@@ -42,12 +42,6 @@ from tconv.audit import probe
 from tconv.audit import repair
 from tconv.audit import verdicts
 
-_PAGE = flags.DEFINE_string(
-    'page', None, 'Markdown page whose tables are replaced.', required=True)
-_FOLDER = flags.DEFINE_string(
-    'folder', 'runs/models', 'Folder of packages and models, created if '
-    'missing. Packages that are there are not downloaded again.')
-
 PHOTOGRAPHS = ('astronaut', 'coffee', 'chelsea')
 MOST_DISAGREEMENT = .02  # Of predicted and measured patterns.
 NETWORKS = 50  # Random ones.
@@ -455,4 +449,9 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == '__main__':
+  _PAGE = flags.DEFINE_string(
+      'page', None, 'Markdown page whose tables are replaced.', required=True)
+  _FOLDER = flags.DEFINE_string(
+      'folder', 'runs/models', 'Folder of packages and models, created if '
+      'missing. Packages that are there are not downloaded again.')
   app.run(main)
