@@ -9,7 +9,7 @@ ROOT = pathlib.Path(__file__).parent
 
 # The command `tconv`, and `tconv.audit`.
 AUDIT = [
-    'imagecodecs', 'jinja2', 'matplotlib', 'onnx', 'onnx-ir', 'onnxruntime',
+    'imagecodecs', 'jinja2', 'matplotlib', 'onnx', 'onnxruntime',
     'pillow', 'rich', 'safetensors', 'tifffile',
 ]
 # The examples, studies and benchmarks: `make run`, `make bench`.
