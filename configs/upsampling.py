@@ -12,6 +12,7 @@ images (chelsea, flower, gravel), are:
     transposed k4                32.65      12.2
     transposed k4 equal phases   32.66     -12.4
     transposed k4 repaired       32.29     -15.5
+    transposed k4 calibrated     32.64     -12.6
     transposed k4 hold           32.69     -11.1
     sub-pixel                    32.66      13.4
     nearest+conv                 32.65     -13.6
