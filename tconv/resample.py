@@ -221,8 +221,9 @@ def resize_conv(inputs: jax.Array, kernel: jax.Array,
     scale: upsampling factor, one int or one for each axis.
     padding: padding of the convolution on the fine grid, as in `tconv.conv`.
     method: 'nearest', 'bilinear' or 'bicubic'.
-    feature_group_count: as in `tconv.conv`.
-    precision: as in `tconv.conv`.
+    feature_group_count: number of groups of channels.
+    precision: precision of the products, a `jax.lax.PrecisionLike`; None for
+      the default of the platform.
 
   Returns:
     [N, *(size * scale), O] array, for 'SAME' padding.
@@ -258,8 +259,9 @@ def sub_pixel_conv(inputs: jax.Array, kernel: jax.Array,
     padding: padding of the convolution on the coarse grid, as in `tconv.conv`.
     mode: order of the channels, 'DCR' or 'CRD' (that of PyTorch's
       `PixelShuffle`), as in `depth_to_space`.
-    feature_group_count: as in `tconv.conv`.
-    precision: as in `tconv.conv`.
+    feature_group_count: number of groups of channels.
+    precision: precision of the products, a `jax.lax.PrecisionLike`; None for
+      the default of the platform.
 
   Returns:
     [N, *(size * scale), C] array, for 'SAME' padding.

@@ -51,7 +51,8 @@ def grid_energy(
 
   Args:
     x: [N, *size, C] images, cropped as in `phase_means`.
-    period: as in `phase_means`.
+    period: period of the pattern in pixels, one int or one for each axis; 1 for
+      an axis without a pattern.
     exclude: divisor of `period` whose bins are excluded. With period 4 and
       exclude 2, lines of period 4 count and those of period 2 do not. The
       default, 1, excludes the mean.
@@ -86,8 +87,10 @@ def grid_amplitude(x: jax.Array, period: int | Sequence[int], *,
 
   Args:
     x: [N, *size, C] images, cropped as in `phase_means`.
-    period: as in `phase_means`.
-    exclude: as in `grid_energy`.
+    period: period of the pattern in pixels, one int or one for each axis; 1 for
+      an axis without a pattern.
+    exclude: divisor of `period` whose bins are excluded; the default, 1,
+      excludes the mean. `grid_energy` has an example.
 
   Returns:
     [N, C] root mean squares, in units of the image. The gradient is zero where
@@ -119,8 +122,10 @@ def local_grid_energy(
   Args:
     x: [N, *size, C] images. Pixels after the last whole patch of an axis are
       ignored.
-    period: as in `phase_means`.
-    exclude: as in `grid_energy`.
+    period: period of the pattern in pixels, one int or one for each axis; 1 for
+      an axis without a pattern.
+    exclude: divisor of `period` whose bins are excluded; the default, 1,
+      excludes the mean. `grid_energy` has an example.
     patch: size of a patch in pixels, one int or one for each axis. It is
       rounded down to a multiple of the period and is at least 2 periods.
 
@@ -162,8 +167,10 @@ def grid_share(x: jax.Array, y: jax.Array, period: int | Sequence[int], *,
   Args:
     x: [N, *size, C] images, cropped as in `phase_means`.
     y: [N, *size, C] reference images.
-    period: as in `phase_means`.
-    exclude: as in `grid_energy`.
+    period: period of the pattern in pixels, one int or one for each axis; 1 for
+      an axis without a pattern.
+    exclude: divisor of `period` whose bins are excluded; the default, 1,
+      excludes the mean. `grid_energy` has an example.
 
   Returns:
     [N, C] ratios, in [0, 1], of the `grid_energy` of x - y to its mean square
@@ -183,8 +190,10 @@ def excess_grid_energy(x: jax.Array, y: jax.Array, period: int | Sequence[int],
   Args:
     x: [N, *size, C] images, cropped as in `phase_means`.
     y: [N, *size, C] reference images.
-    period: as in `phase_means`.
-    exclude: as in `grid_energy`.
+    period: period of the pattern in pixels, one int or one for each axis; 1 for
+      an axis without a pattern.
+    exclude: divisor of `period` whose bins are excluded; the default, 1,
+      excludes the mean. `grid_energy` has an example.
 
   Returns:
     [N, C] `grid_energy` of x minus that of y, in squared units of the image.
