@@ -1,6 +1,7 @@
 """What the runs of a model show of each of its upsamplers."""
 
 import dataclasses
+import functools
 import math
 
 import jax.numpy as jnp
@@ -46,6 +47,28 @@ class Layer:
   share: float | None = None
   lines: list[tuple[float, bool]] = dataclasses.field(default_factory=list)
 
+  @functools.cached_property
+  def clean(self) -> model_lib.Weights | None:
+    """The parameters with equal phases that change its result least.
+
+    None if they cannot be changed or equalized. Found once, after all runs.
+    """
+    layer = self.layer
+    if layer.weights is None or layer.obstacle or not self.inputs:
+      return None
+    if not taps_per_phase(layer)[0]:
+      return None
+    kernel, bias = layer.weights
+    equal, mean = calibrated.equalize(
+        jnp.asarray(kernel, layer.dtype), layer.strides, self.inputs,
+        kernel_dilation=layer.kernel_dilation, feature_group_count=layer.groups,
+        bias=bias)
+    equal = tconv.equalize_phases(
+        equal, layer.strides, kernel_dilation=layer.kernel_dilation)
+    if bias is not None and mean is not None:
+      bias = np.broadcast_to(mean, bias.shape).astype(bias.dtype)
+    return model_lib.Weights(np.asarray(equal, kernel.dtype), bias)
+
 
 def look(found: Layer, before: np.ndarray, after: np.ndarray,
           final: np.ndarray | None, kind: str) -> None:
@@ -69,32 +92,6 @@ def look(found: Layer, before: np.ndarray, after: np.ndarray,
     # As vectors: two patterns can have the same rms and be different.
     difference = (float(np.linalg.norm(there - told) / np.linalg.norm(there)))
     found.disagreement = max(found.disagreement or 0, difference)
-
-
-def clean(found: Layer) -> model_lib.Weights | None:
-  """The parameters with equal phases that change a layer's result least.
-
-  Args:
-    found: what was found about the layer.
-
-  Returns:
-    The parameters, or None if they cannot be changed or equalized.
-  """
-  layer = found.layer
-  if layer.weights is None or layer.obstacle or not found.inputs:
-    return None
-  if not taps_per_phase(layer)[0]:
-    return None
-  kernel, bias = layer.weights
-  equal, mean = calibrated.equalize(
-      jnp.asarray(kernel, layer.dtype), layer.strides, found.inputs,
-      kernel_dilation=layer.kernel_dilation, feature_group_count=layer.groups,
-      bias=bias)
-  equal = tconv.equalize_phases(
-      equal, layer.strides, kernel_dilation=layer.kernel_dilation)
-  if bias is not None and mean is not None:
-    bias = np.broadcast_to(mean, bias.shape).astype(bias.dtype)
-  return model_lib.Weights(np.asarray(equal, kernel.dtype), bias)
 
 
 def taps_per_phase(layer: model_lib.Upsampler) -> tuple[int, int]:

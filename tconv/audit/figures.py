@@ -3,6 +3,7 @@
 import numpy as np
 
 from tconv.audit import findings
+from tconv.audit import metrics
 from tconv.audit import model as model_lib
 from tconv.audit import outputs
 from tconv.audit import page as page_lib
@@ -58,7 +59,7 @@ def _flat(model, repaired, audit, period) -> list[tuple[str, bytes]]:
   flats = [one for one in audit.probes if one.kind == 'flat']
   if not flats:
     return []
-  levels = 255 / audit.white
+  levels = metrics.LEVELS / audit.white
   finals = [_output(model, audit, one.feeds) for one in flats]
   strength = [outputs.levels(x, period, audit.white) for x in finals]
   worst = int(np.argmax(strength))

@@ -15,6 +15,7 @@ import math
 from typing import Any
 
 from tconv.audit import evidence
+from tconv.audit import metrics
 from tconv.audit import model as model_lib
 from tconv.audit import outputs
 from tconv.audit import probe as probe_lib
@@ -68,7 +69,7 @@ def audit(model: model_lib.Model, probes: Sequence[probe_lib.Probe],
       evidence.look(by_name[name], before, run.after[name], final, one.kind)
   white = outputs.white_of([x for x, one in zip(seen, probes) if x is not None
                   and (one.kind != 'noise' or len(probes) == 1)])
-  levels = 255 / white
+  levels = metrics.LEVELS / white
   period = outputs.common_period(found.period for found in layers)
 
   flat = [i for i, one in enumerate(probes) if one.kind == 'flat']
@@ -76,7 +77,7 @@ def audit(model: model_lib.Model, probes: Sequence[probe_lib.Probe],
   for found in layers:
     if not found.period:
       continue
-    equal, without = evidence.clean(found), None
+    equal, without = found.clean, None
     if equal is not None:
       progress(f'knocking out {found.layer.name}')
       without = model.replaced({found.layer.name: equal})

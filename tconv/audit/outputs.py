@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import tconv
+from tconv.audit import metrics
 from tconv.audit import patterns
 
 _CHANCE = .01  # p-value below which lines are not due to chance.
@@ -90,7 +91,7 @@ def levels(final: np.ndarray, period: Sequence[int] | None,
   Returns:
     The rms; 0 without a period.
   """
-  return 255 / white * math.sqrt(power(final, period))
+  return metrics.LEVELS / white * math.sqrt(power(final, period))
 
 
 def lines(final, reference, period, white, without=None

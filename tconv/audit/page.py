@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 import numpy as np
 
 from tconv import phases
+from tconv.audit import images
 from tconv.audit import model
 from tconv.audit import report as report_lib
 from tconv.audit import spectra as spectra_lib
@@ -24,7 +25,6 @@ _DPI = 100
 _CHANNELS = 4  # Channels of which phase gains are drawn.
 _CROP = 48  # Side of the crop of a flat field, in pixels.
 _ENLARGED = 8  # Times.
-_LUMINANCE = (.299, .587, .114)
 
 
 def render(report: Mapping[str, Any],
@@ -219,7 +219,9 @@ def flat_field(image: np.ndarray, gain: float) -> bytes:
 def _luminance(image: np.ndarray) -> np.ndarray:
   """[*size] luminance of a [*size, 3] image, or mean of other channels."""
   image = np.asarray(image, np.float64)
-  return image @ _LUMINANCE if image.shape[-1] == 3 else image.mean(-1)
+  if image.shape[-1] == 3:
+    return images.luminance(image)[..., 0]
+  return image.mean(-1)
 
 
 def _draw_line(axes, power, period, color):

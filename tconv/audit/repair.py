@@ -76,7 +76,7 @@ def repair(model: model_lib.Model, audit: findings.Audit, *,
       decision = Decision(layer.name, False, None, None, None, refused)
     else:
       progress(f'repairing {layer.name}')
-      weights = evidence.clean(found)
+      weights = found.clean
       assert weights is not None
       candidate = model.replaced({layer.name: weights})
       decision = _judge(layer.name, model, candidate, audit, original, min_psnr)

@@ -79,8 +79,11 @@ class RenderTest(parameterized.TestCase):
     self.assertTrue(all(c.isprintable() or c == '\n' for c in page.text))
 
   def test_nothing_found(self):
-    page_lib.render(samples.report(
+    page = page_lib.render(samples.report(
         verdict='clean', upsamplers=[], unknown=[], probes=[], versions={}), [])
+    self.assertIn('None was found.', page)
+    for heading in ('Not audited', 'Repair', 'Figures', 'Probes'):
+      self.assertNotIn(f'<h2>{heading}</h2>', page)
 
 
 class FiguresTest(parameterized.TestCase):

@@ -1,5 +1,8 @@
 """Small ONNX models, and what a transposed convolution gives, in NumPy."""
 
+import tempfile
+
+from absl.testing import parameterized
 import numpy as np
 import onnx
 from onnx import helper
@@ -91,3 +94,14 @@ def check(found, feeds=None, weights=None):
           each, (weights or {}).get(each.name, each.weights),
           activations.before[each.name], after.shape[1:-1]))
   return activations
+
+
+class FolderTest(parameterized.TestCase):
+  """Tests with a folder of their own, in which models are saved and loaded."""
+
+  def setUp(self):
+    super().setUp()
+    self.folder = self.enter_context(tempfile.TemporaryDirectory())
+
+  def load(self, *args, **kwargs):
+    return load(self.folder, *args, **kwargs)

@@ -55,16 +55,7 @@ def written(model, folder):
   return onnx.load(path), onnx_model.load(path)
 
 
-class FolderTest(parameterized.TestCase):
-
-  def setUp(self):
-    super().setUp()
-    folder = tempfile.TemporaryDirectory()
-    self.addCleanup(folder.cleanup)
-    self.folder = folder.name
-
-  def load(self, *args, **kwargs):
-    return onnx_cases.load(self.folder, *args, **kwargs)
+class FolderTest(onnx_cases.FolderTest):
 
   def files(self):
     return {path.name: path.read_bytes()

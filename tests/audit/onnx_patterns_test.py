@@ -1,31 +1,20 @@
 """Upsamplers in ONNX graphs, against onnxruntime and a loop over taps."""
 
-import tempfile
-
 from absl.testing import absltest
 from absl.testing import parameterized
 import numpy as np
 from onnx import helper
 
 from tconv.audit.model import AuditError
+from tests.audit import onnx_cases
 from tests.audit.onnx_cases import check
 from tests.audit.onnx_cases import constant
 from tests.audit.onnx_cases import FLOAT
-from tests.audit.onnx_cases import load
 from tests.audit.onnx_cases import node
 from tests.references import integers
 
 
-class PatternsTest(parameterized.TestCase):
-
-  def setUp(self):
-    super().setUp()
-    folder = tempfile.TemporaryDirectory()
-    self.addCleanup(folder.cleanup)
-    self.folder = folder.name
-
-  def load(self, *args, **kwargs):
-    return load(self.folder, *args, **kwargs)
+class PatternsTest(onnx_cases.FolderTest):
 
   def one(self, *args, **kwargs):
     """The only upsampler of a model, after its check."""
