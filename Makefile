@@ -1,16 +1,16 @@
-# make run | test | bench | codegen | lint      (PYTHON=python3.12 chooses the interpreter)
+# make run | test | bench | codegen | docs | docs-serve | lint      (PYTHON=python3.12 chooses the interpreter)
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin/python
 # Named after the interpreter, so that another PYTHON makes the environment anew.
 MADE := $(VENV)/made-with-$(notdir $(PYTHON))
-EXTRAS := experiments test dev
+EXTRAS := experiments test docs dev
 # The compilers for GPUs and TPUs, and jax of the version that $(VENV) has.
 COMPILERS := .venv-codegen
 COMPILE := $(COMPILERS)/bin/python
 
 .NOTPARALLEL:
-.PHONY: run test test-compiled bench codegen lint
+.PHONY: run test test-compiled bench codegen docs docs-serve lint
 
 run: $(VENV)/has-experiments
 	$(BIN) -m experiments.main --config=configs/upsampling.py --workdir=runs/upsampling
@@ -28,6 +28,13 @@ bench: $(VENV)/has-experiments
 
 codegen: $(COMPILERS)/made
 	$(COMPILE) -m experiments.codegen --target=h100
+
+# The site is a folder of files: open docs/_build/html/index.html.
+docs: $(VENV)/has-docs
+	$(BIN) -m sphinx --fail-on-warning --keep-going --quiet docs docs/_build/html
+
+docs-serve: docs
+	$(BIN) -m http.server --bind 127.0.0.1 --directory docs/_build/html 8000
 
 lint: $(VENV)/has-dev
 	$(BIN) -m ruff check .

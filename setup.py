@@ -28,7 +28,12 @@ TEST = [
 # What compiling for an absent GPU or TPU needs beside the compilers, which
 # `make codegen` installs in the versions that match jax.
 CODEGEN = ['absl-py', 'jinja2', 'ml_collections', 'pytest', 'rich']
-DEV = [*TEST, 'pyrefly', 'ruff']
+# The documentation site: `make docs`.
+DOCS = [
+    'furo', 'jupytext', 'latex2mathml', 'matplotlib', 'myst-nb', 'sphinx',
+    'sphinx-copybutton', 'sphinx-design',
+]
+DEV = [*TEST, *DOCS, 'pyrefly', 'ruff']
 
 setuptools.setup(
     name='tconv',
@@ -65,5 +70,5 @@ setuptools.setup(
     install_requires=['flax', 'jax>=0.10.2', 'numpy'],
     extras_require={
         'audit': AUDIT, 'experiments': EXPERIMENTS, 'peers': PEERS,
-        'test': TEST, 'dev': DEV, 'codegen': CODEGEN},
+        'test': TEST, 'docs': DOCS, 'dev': DEV, 'codegen': CODEGEN},
 )

@@ -1,0 +1,25 @@
+"""Reads tutorials: Python programs in jupytext's percent format.
+
+A translated tutorial has prose of its own and shares the code of the original:
+a cell `# %% idea.py: matrix` without code stands for the cell `# %% matrix` of
+`idea.py`.
+"""
+
+import pathlib
+
+import jupytext
+import nbformat
+
+DOCS = pathlib.Path(__file__).parent.parent
+
+
+def reads(text: str) -> nbformat.NotebookNode:
+  """Returns the notebook of a tutorial's source code."""
+  notebook = jupytext.reads(text, 'py:percent')
+  for cell in notebook.cells:
+    if cell.cell_type == 'code' and not cell.source:
+      file, title = cell.metadata.title.split(': ')
+      original = jupytext.read(DOCS / file, 'py:percent')
+      cell.source, = (other.source for other in original.cells
+                      if other.metadata.get('title') == title)
+  return notebook
