@@ -35,12 +35,10 @@ def accelerate(fn: Callable[..., Any], *, which: str = 'transposed'
   derivatives. Values stay the same up to rounding; shapes, dtypes and shardings
   stay the same.
 
-    step = jax.jit(tconv.accelerate(train_step))
-
-  The function is traced at each call. So put `jax.jit` around it, as here. If
-  `accelerate` is around `jax.grad`, as in a training step, it replaces the
-  convolutions of the derivatives. If it is inside, derivatives are those of
-  this library.
+  The function is traced at each call. So put `jax.jit` around it, as in the
+  example. If `accelerate` is around `jax.grad`, as in a training step, it
+  replaces the convolutions of the derivatives. If it is inside, derivatives are
+  those of this library.
 
   The function must not change its arguments. For a function that does, such as
   a training step of `flax.nnx` or Keras, use `tconv.accelerating`.
@@ -57,6 +55,16 @@ def accelerate(fn: Callable[..., Any], *, which: str = 'transposed'
   Raises:
     ValueError: `fn` is not a function, or `which` is invalid; from the returned
       function, if `fn` changes its arguments.
+
+  Example:
+    >>> def loss(kernel, y):  # Any model, in any library that is based on JAX.
+    ...   return (jax.lax.conv_transpose(y, kernel, (2, 2), 'SAME')**2).sum()
+    >>> kernel, y = jnp.ones((4, 4, 3, 3)), jnp.ones((1, 8, 8, 3))
+    >>> step = jax.jit(tconv.accelerate(jax.grad(loss)))
+    >>> bool((step(kernel, y) == jax.grad(loss)(kernel, y)).all())
+    True
+    >>> [entry.reason for entry in tconv.explain(step, kernel, y)]
+    ['of tconv', 'of tconv']
   """
   _check_callable(fn)
   if which not in _WHICH:
@@ -78,9 +86,7 @@ def explain(fn: Callable[..., Any], *args: Any, strict: bool = False,
   The function is traced, not run. The list includes convolutions of this
   library, such as those that `accelerate` has put there. Rules of custom
   derivatives appear only where they are used: explain the gradient function to
-  see them.
-
-    print(tconv.explain(train_step, state, batch))
+  see them. `print(tconv.explain(train_step, state, batch))` prints a table.
 
   Args:
     fn: any function that JAX can trace.
@@ -99,6 +105,18 @@ def explain(fn: Callable[..., Any], *args: Any, strict: bool = False,
   Raises:
     ValueError: `fn` is not a function; or `strict` is set and a transposed
       convolution is left.
+
+  Example:
+    >>> def upsample(y, kernel):
+    ...   return jax.lax.conv_transpose(y, kernel, (2, 2), 'SAME')
+    >>> y, kernel = jnp.ones((1, 8, 8, 64)), jnp.ones((4, 4, 64, 64))
+    >>> found = tconv.explain(upsample, y, kernel)
+    >>> found[0].role, found[0].reason  # No reason to leave it: replaced.
+    ('conv_transpose', '')
+    >>> found[0].shapes
+    'float32[1,8,8,64] float32[4,4,64,64] -> float32[1,16,16,64]'
+    >>> found.missed
+    ()
   """
   _check_callable(fn)
   program, *_ = jaxprs.trace(fn, args, kwargs)
@@ -115,7 +133,7 @@ def accelerating() -> Iterator[None]:
   """Does the same as `accelerate` for everything that JAX compiles in a block.
 
   Use it for training steps that are not your own code, such as those of Keras,
-  and for steps that change their arguments, such as those of `flax.nnx`:
+  and for steps that change their arguments, such as those of `flax.nnx`::
 
     with tconv.accelerating():
       model.fit(images, labels)  # Arrays [N, *size, C], or any other arguments.
@@ -127,6 +145,17 @@ def accelerating() -> Iterator[None]:
 
   Returns:
     A context manager.
+
+  Example:
+    >>> @jax.jit  # Any code, such as the training step of another library.
+    ... def upsample(y, kernel):
+    ...   return jax.lax.conv_transpose(y, kernel, (2, 2), 'SAME')
+    >>> y, kernel = jnp.ones((1, 8, 8, 3)), jnp.ones((4, 4, 3, 3))
+    >>> 'lhs_dilate = [2, 2]' in upsample.lower(y, kernel).as_text()
+    True
+    >>> with tconv.accelerating():  # No zeros are inserted.
+    ...   'lhs_dilate = [2, 2]' in upsample.lower(y, kernel).as_text()
+    False
   """
   with jaxprs.lowering(_call):
     yield

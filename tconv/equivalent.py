@@ -35,6 +35,14 @@ def equivalent_kernel(upsampler: Callable[[jax.Array], jax.Array],
   Raises:
     ValueError: an argument is invalid, or the upsampler's result has a wrong
       size.
+
+  Example:
+    >>> upsampler = lambda y: tconv.upsample(y, 2)
+    >>> kernel = tconv.equivalent_kernel(upsampler, (2,), channels=1, reach=1)
+    >>> kernel[:, 0, 0]
+    Array([0.  , 0.25, 0.75, 0.75, 0.25, 0.  ], dtype=float32)
+    >>> round(float(tconv.phase_nonuniformity(kernel, 2)), 2)
+    0.0
   """
   if not isinstance(strides, Sequence):
     raise ValueError(f'strides must be a sequence of ints; got {strides!r}.')

@@ -40,6 +40,13 @@ def icnr(scale: int | Sequence[int],
   Raises:
     ValueError: `mode` is unknown.
 
+  Example:
+    >>> kernel = tconv.initializers.icnr(2)(jax.random.key(0), (3, 3, 4, 4))
+    >>> x = tconv.sub_pixel_conv(jnp.ones((1, 8, 8, 4)), kernel, 2)
+    >>> blocks = tconv.space_to_depth(x, 2)  # All pixels of a block are equal.
+    >>> bool((blocks == blocks[..., :1]).all())
+    True
+
   References:
     Aitken et al., `Checkerboard artifact free sub-pixel convolution
     <https://arxiv.org/abs/1707.02937>`_, 2017.
@@ -74,6 +81,15 @@ def bilinear_upsampling() -> Initializer:
   Returns:
     An initializer for kernels [*K, C / groups, O] with C = O. It ignores the
     random key, and raises a ValueError if a shape does not fit.
+
+  Example:
+    >>> init = tconv.initializers.bilinear_upsampling()
+    >>> kernel = init(jax.random.key(0), (4, 1, 1))
+    >>> kernel[:, 0, 0]
+    Array([0.25, 0.75, 0.75, 0.25], dtype=float32)
+    >>> y = jnp.array([0., 4., 8.]).reshape(1, 3, 1)
+    >>> tconv.conv_transpose(y, kernel, strides=2)[0, :-1, 0]
+    Array([0., 1., 3., 5., 7.], dtype=float32)
 
   References:
     Long, Shelhamer and Darrell, `Fully convolutional networks for semantic

@@ -25,12 +25,6 @@ class ConvTranspose(nn.ConvTranspose):
   parameters for the same seed, and the same results. Variables are
   interchangeable.
 
-    layer = tconv.linen.ConvTranspose(4, (4, 4), strides=(2, 2))
-    y = jnp.ones((1, 8, 8, 3))
-    variables = layer.init(jax.random.key(0), y)
-    x = layer.apply(variables, y)  # [1, 16, 16, 4]
-    x = layer.apply(variables, y, output_size=(15, 16))  # [1, 15, 16, 4]
-
   Attributes:
     features: number of channels of the result, O.
     kernel_size: number of taps on each spatial axis; an int stands for one
@@ -67,6 +61,17 @@ class ConvTranspose(nn.ConvTranspose):
     use_consistent_padding: whether padding in numbers is that of the forward
       convolution, as in PyTorch and `tconv.conv_transpose`. The name is that of
       an argument of `jax.lax.conv_transpose`.
+
+  Example:
+    >>> layer = tconv.linen.ConvTranspose(3, (3, 3), (2, 2), equal_phases=True)
+    >>> y = jnp.ones((1, 8, 8, 4))
+    >>> x, variables = layer.init_with_output(jax.random.key(0), y)
+    >>> x.shape, layer.apply(variables, y, output_size=(15, 16)).shape
+    ((1, 16, 16, 3), (1, 15, 16, 3))
+    >>> layer, variables = layer.fold(variables)  # After training.
+    >>> kernel = variables['params']['kernel']
+    >>> round(float(tconv.phase_nonuniformity(kernel, 2)), 6)
+    0.0
   """
 
   feature_group_count: int = 1
@@ -99,8 +104,6 @@ class ConvTranspose(nn.ConvTranspose):
   def fold(self, variables: Mapping[str, Any], inputs: jax.Array | None = None
            ) -> tuple['ConvTranspose', dict[str, Any]]:
     """Returns a layer without `equal_phases`, and its equalized variables.
-
-      layer, variables = layer.fold(variables)
 
     The new layer computes the same values, without equalizing the phases in
     each call. Further training may bring a grid back.
@@ -157,11 +160,6 @@ class _Upsampler(nn.Module):
 class ResizeConv(_Upsampler):
   """Interpolates, then convolves: `tconv.resize_conv` with a bias.
 
-    layer = tconv.linen.ResizeConv(4, (3, 3), 2)
-    y = jnp.ones((1, 8, 8, 3))
-    x, variables = layer.init_with_output(jax.random.key(0), y)
-    # x is [1, 16, 16, 4], the kernel [3, 3, 3, 4]
-
   Attributes:
     features: number of channels of the result, O.
     kernel_size: number of taps on each spatial axis; an int stands for one
@@ -178,6 +176,13 @@ class ResizeConv(_Upsampler):
     bias_init: initializer of the bias.
     promote_dtype: function that converts inputs, kernel and bias to one dtype.
     method: interpolation, 'nearest', 'bilinear' or 'bicubic'.
+
+  Example:
+    >>> layer = tconv.linen.ResizeConv(3, (3, 3), 2)
+    >>> y = jnp.ones((1, 8, 8, 4))
+    >>> x, variables = layer.init_with_output(jax.random.key(0), y)
+    >>> x.shape, variables['params']['kernel'].shape
+    ((1, 16, 16, 3), (3, 3, 4, 3))
   """
 
   method: str = 'nearest'
@@ -204,11 +209,6 @@ class SubPixelConv(_Upsampler):
   With `kernel_init=tconv.initializers.icnr(scale)` of the same `mode`, training
   starts without a checkerboard.
 
-    layer = tconv.linen.SubPixelConv(4, (3, 3), 2)
-    y = jnp.ones((1, 8, 8, 3))
-    x, variables = layer.init_with_output(jax.random.key(0), y)
-    # x is [1, 16, 16, 4], the kernel [3, 3, 3, 16]
-
   Attributes:
     features: number of channels of the result, O.
     kernel_size: number of taps on each spatial axis; an int stands for one
@@ -226,6 +226,14 @@ class SubPixelConv(_Upsampler):
     promote_dtype: function that converts inputs, kernel and bias to one dtype.
     mode: order of the channels before the shuffle, 'DCR' or 'CRD' (that of
       PyTorch's `PixelShuffle`), as in `tconv.depth_to_space`.
+
+  Example:
+    >>> layer = tconv.linen.SubPixelConv(
+    ...     3, (3, 3), 2, kernel_init=tconv.initializers.icnr(2))
+    >>> y = jnp.ones((1, 8, 8, 4))
+    >>> x, variables = layer.init_with_output(jax.random.key(0), y)
+    >>> x.shape, variables['params']['kernel'].shape
+    ((1, 16, 16, 3), (3, 3, 4, 12))
   """
 
   mode: str = 'DCR'

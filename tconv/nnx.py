@@ -25,11 +25,6 @@ class ConvTranspose(nnx.ConvTranspose):
   parameters for the same seed, and the same results. States are
   interchangeable.
 
-    layer = tconv.nnx.ConvTranspose(3, 4, (4, 4), 2, rngs=nnx.Rngs(0))
-    y = jnp.ones((1, 8, 8, 3))
-    x = layer(y)  # [1, 16, 16, 4]
-    x = layer(y, output_size=(15, 16))  # [1, 15, 16, 4]
-
   Args:
     in_features: number of channels of the inputs, I.
     out_features: number of channels of the result, O.
@@ -74,6 +69,16 @@ class ConvTranspose(nnx.ConvTranspose):
 
   Raises:
     ValueError: `feature_group_count` does not divide the channels.
+
+  Example:
+    >>> layer = tconv.nnx.ConvTranspose(
+    ...     4, 3, (3, 3), 2, equal_phases=True, rngs=nnx.Rngs(0))
+    >>> y = jnp.ones((1, 8, 8, 4))
+    >>> layer(y).shape, layer(y, output_size=(15, 16)).shape
+    ((1, 16, 16, 3), (1, 15, 16, 3))
+    >>> layer.fold()  # After training.
+    >>> round(float(tconv.phase_nonuniformity(layer.kernel[...], 2)), 6)
+    0.0
   """
 
   def __init__(
@@ -218,9 +223,6 @@ class _Upsampler(nnx.Module):
 class ResizeConv(_Upsampler):
   """Interpolates, then convolves: `tconv.resize_conv` with a bias.
 
-    layer = tconv.nnx.ResizeConv(3, 4, (3, 3), 2, rngs=nnx.Rngs(0))
-    x = layer(jnp.ones((1, 8, 8, 3)))  # [1, 16, 16, 4]
-
   Args:
     in_features: number of channels of the inputs, I.
     out_features: number of channels of the result, O.
@@ -234,6 +236,11 @@ class ResizeConv(_Upsampler):
 
   Raises:
     ValueError: `feature_group_count` does not divide the channels.
+
+  Example:
+    >>> layer = tconv.nnx.ResizeConv(4, 3, (3, 3), 2, rngs=nnx.Rngs(0))
+    >>> layer(jnp.ones((1, 8, 8, 4))).shape, layer.kernel.shape
+    ((1, 16, 16, 3), (3, 3, 4, 3))
   """
 
   def __init__(self, in_features: int, out_features: int,
@@ -263,9 +270,6 @@ class SubPixelConv(_Upsampler):
   With `kernel_init=tconv.initializers.icnr(scale)` of the same `mode`, training
   starts without a checkerboard.
 
-    layer = tconv.nnx.SubPixelConv(3, 4, (3, 3), 2, rngs=nnx.Rngs(0))
-    x = layer(jnp.ones((1, 8, 8, 3)))  # [1, 16, 16, 4]
-
   Args:
     in_features: number of channels of the inputs, I.
     out_features: number of channels of the result, O.
@@ -291,6 +295,13 @@ class SubPixelConv(_Upsampler):
 
   Raises:
     ValueError: `feature_group_count` does not divide the channels.
+
+  Example:
+    >>> layer = tconv.nnx.SubPixelConv(
+    ...     4, 3, (3, 3), 2, kernel_init=tconv.initializers.icnr(2),
+    ...     rngs=nnx.Rngs(0))
+    >>> layer(jnp.ones((1, 8, 8, 4))).shape, layer.kernel.shape
+    ((1, 16, 16, 3), (3, 3, 4, 12))
   """
 
   def __init__(self, in_features: int, out_features: int,

@@ -72,6 +72,13 @@ def conv(
 
   Raises:
     ValueError: an argument is invalid; the message names it.
+
+  Example:
+    >>> image = jnp.arange(16.).reshape(1, 4, 4, 1)
+    >>> box = jnp.ones((2, 2, 1, 1))
+    >>> tconv.conv(image, box, strides=2, padding='VALID')[0, ..., 0]
+    Array([[10., 18.],
+           [42., 50.]], dtype=float32)
   """
   inputs, kernel, to_result = arguments.image_and_kernel(
       inputs, kernel, dimension_numbers, feature_group_count)
@@ -101,14 +108,10 @@ def conv_transpose(
   """The transposed convolution, C^T y, from a coarse grid to a fine one.
 
   A convolution with a 3x3 kernel takes a 4x4 image to 2x2. Its transpose takes
-  2x2 to 4x4:
-
-    y = jnp.ones((1, 2, 2, 1))
-    kernel = jnp.arange(9.).reshape(3, 3, 1, 1)
-    x = tconv.conv_transpose(y, kernel, 1, 'VALID')  # [1, 4, 4, 1]
+  2x2 to 4x4.
 
   The spatial size of the result is `output_size` if that is given. Otherwise it
-  is, for each axis,
+  is, for each axis::
 
     'SAME', 'CIRCULAR': size * stride
     'VALID': size * stride + max(k_eff - stride, 0)
@@ -156,6 +159,20 @@ def conv_transpose(
 
   Raises:
     ValueError: an argument is invalid; the message names it.
+
+  Example:
+    >>> y = jnp.array([[1., 2.], [3., 4.]]).reshape(1, 2, 2, 1)
+    >>> kernel = jnp.ones((3, 3, 1, 1))
+    >>> tconv.conv_transpose(y, kernel, strides=1, padding='VALID')[0, ..., 0]
+    Array([[ 1.,  3.,  3.,  2.],
+           [ 4., 10., 10.,  6.],
+           [ 4., 10., 10.,  6.],
+           [ 3.,  7.,  7.,  4.]], dtype=float32)
+    >>> y = tconv.conv(jnp.ones((1, 39, 39, 1)), kernel, strides=2)
+    >>> y.shape, tconv.conv_transpose(y, kernel, strides=2).shape
+    ((1, 20, 20, 1), (1, 40, 40, 1))
+    >>> tconv.conv_transpose(y, kernel, strides=2, output_size=39).shape
+    (1, 39, 39, 1)
 
   References:
     Zeiler et al., `Deconvolutional networks
@@ -237,6 +254,15 @@ def conv_kernel_grad(
 
   Raises:
     ValueError: an argument is invalid; the message names it.
+
+  Example:
+    >>> x, y = jnp.ones((1, 8, 8, 3)), jnp.ones((1, 4, 4, 5))
+    >>> gradient = tconv.conv_kernel_grad(x, y, kernel_size=3, strides=2)
+    >>> gradient.shape
+    (3, 3, 3, 5)
+    >>> loss = lambda kernel: (tconv.conv(x, kernel, strides=2) * y).sum()
+    >>> bool((gradient == jax.grad(loss)(jnp.zeros((3, 3, 3, 5)))).all())
+    True
   """
   inputs = arguments.checked('inputs', inputs, '[N, *size, C]')
   arrays.check_batch('inputs', inputs, 'kernel_size', kernel_size)
@@ -295,6 +321,18 @@ def conv_matrix(
 
   Raises:
     ValueError: an argument is invalid; the message names it.
+
+  Example:
+    >>> kernel = jnp.array([1., 2., 3.]).reshape(3, 1, 1)
+    >>> C = tconv.conv_matrix(kernel, 5, strides=2, padding='VALID')
+    >>> C
+    Array([[1., 2., 3., 0., 0.],
+           [0., 0., 1., 2., 3.]], dtype=float32)
+    >>> y = jnp.array([1., 10.])
+    >>> C.T @ y
+    Array([ 1.,  2., 13., 20., 30.], dtype=float32)
+    >>> tconv.conv_transpose(y.reshape(1, 2, 1), kernel, 2, 'VALID')[0, :, 0]
+    Array([ 1.,  2., 13., 20., 30.], dtype=float32)
   """
   kernel = arguments.checked(
       'kernel', kernel, '[*K, C / feature_group_count, O]')

@@ -61,6 +61,15 @@ def overlap_count(kernel_size: int | Sequence[int],
 
   Raises:
     ValueError: an argument is invalid.
+
+  Example:
+    >>> tconv.overlap_count(3, 2)  # Even positions get two taps, odd ones one.
+    array([2, 1])
+    >>> tconv.overlap_count(4, 2)
+    array([2, 2])
+    >>> tconv.overlap_count((3, 3), (2, 2))
+    array([[4, 2],
+           [2, 1]])
   """
   n = max(1, np.size(kernel_size), np.size(strides))
   kernel_size = geometry.per_axis('kernel_size', kernel_size, n, 1)
@@ -84,6 +93,14 @@ def phase_gains(kernel: jax.Array, strides: int | Sequence[int], *,
 
   Raises:
     ValueError: an argument is invalid.
+
+  Example:
+    >>> kernel = jnp.array([1., 5., 2.]).reshape(3, 1, 1)
+    >>> tconv.phase_gains(kernel, 2)[:, 0, 0]  # 1 + 2, and 5.
+    Array([3., 5.], dtype=float32)
+    >>> y = jnp.ones((1, 4, 1))
+    >>> tconv.conv_transpose(y, kernel, 2, 'VALID')[0, :, 0]
+    Array([1., 5., 3., 5., 3., 5., 3., 5., 2.], dtype=float32)
   """
   kernel = _checked(kernel)
   strides, phases = _phases(kernel.shape[:-2], strides, kernel_dilation)
@@ -117,6 +134,18 @@ def phase_nonuniformity(kernel: jax.Array, strides: int | Sequence[int],
 
   Raises:
     ValueError: an argument is invalid.
+
+  Example:
+    >>> round(float(tconv.phase_nonuniformity(jnp.ones((3, 1, 1)), 2)), 2)
+    0.1
+    >>> round(float(tconv.phase_nonuniformity(jnp.ones((4, 1, 1)), 2)), 2)
+    0.0
+    >>> kernel = jnp.array([[1., -1.], [2., -2.]]).reshape(2, 1, 2)
+    >>> means = jnp.array([3., 3.])  # With these, the two channels cancel.
+    >>> round(float(tconv.phase_nonuniformity(kernel, 2)), 2)
+    0.1
+    >>> round(float(tconv.phase_nonuniformity(kernel, 2, means)), 2)
+    0.0
   """
   kernel = _checked(kernel)
   wide = _wide(kernel.dtype)  # Wide enough for squares.
@@ -148,6 +177,13 @@ def phase_variance(kernel: jax.Array, strides: int | Sequence[int], *,
 
   Raises:
     ValueError: an argument is invalid.
+
+  Example:
+    >>> kernel = jnp.array([1., 2., 1.]).reshape(3, 1, 1)
+    >>> tconv.phase_gains(kernel, 2)[:, 0, 0]  # No pattern in the mean ...
+    Array([2., 2.], dtype=float32)
+    >>> tconv.phase_variance(kernel, 2)[:, 0, 0]  # ... but in the noise.
+    Array([2., 4.], dtype=float32)
   """
   kernel = _checked(kernel)
   squares = kernel.astype(_wide(kernel.dtype))**2
@@ -171,6 +207,13 @@ def frequency_response(kernel: jax.Array, size: int | Sequence[int], *,
 
   Raises:
     ValueError: an argument is invalid.
+
+  Example:
+    >>> for taps in 3, 4:  # At 0 and 1/2, the frequency of a checkerboard.
+    ...   response = tconv.frequency_response(jnp.ones((taps, 1, 1)), 2)
+    ...   print(taps, abs(response[:, 0, 0]))
+    3 [3. 1.]
+    4 [4. 0.]
   """
   kernel = _checked(kernel)
   size = geometry.per_axis('size', size, kernel.ndim - 2, 1)
@@ -224,6 +267,19 @@ def equalize_phases(kernel: jax.Array, strides: int | Sequence[int], *,
   Raises:
     ValueError: an argument is invalid, or a phase has no taps, so that its gain
       is always 0; with `inputs`, also in `jax.jit`.
+
+  Example:
+    >>> kernel = jnp.array([1., 5., 2.]).reshape(3, 1, 1)
+    >>> clean = tconv.equalize_phases(kernel, 2)
+    >>> clean[:, 0, 0]  # 1.5 + 2.5 = 4.
+    Array([1.5, 4. , 2.5], dtype=float32)
+    >>> y = jnp.ones((1, 4, 1))
+    >>> tconv.conv_transpose(y, clean, 2, 'VALID')[0, :, 0]
+    Array([1.5, 4. , 4. , 4. , 4. , 4. , 4. , 4. , 2.5], dtype=float32)
+    >>> inputs = jnp.arange(16.).reshape(1, 16, 1)  # Of a trained layer.
+    >>> repaired = tconv.equalize_phases(kernel, 2, inputs=inputs)
+    >>> round(float(tconv.phase_nonuniformity(repaired, 2)), 6)
+    0.0
   """
   kernel = _checked(kernel)
   kernel_size = kernel.shape[:-2]
@@ -273,6 +329,13 @@ def checkerboard_penalty(kernel: jax.Array, strides: int | Sequence[int], *,
 
   Raises:
     ValueError: an argument is invalid.
+
+  Example:
+    >>> kernel = jnp.array([1., 5., 2.]).reshape(3, 1, 1)  # Gains 3 and 5.
+    >>> float(tconv.checkerboard_penalty(kernel, 2))
+    1.0
+    >>> jax.grad(tconv.checkerboard_penalty)(kernel, 2)[:, 0, 0]
+    Array([-1.,  1., -1.], dtype=float32)
   """
   kernel = _checked(kernel)
   gains = phase_gains(kernel.astype(_wide(kernel.dtype)), strides,

@@ -61,6 +61,17 @@ def interpolation_kernel(scale: Sequence[int], *,
 
   Raises:
     ValueError: `scale` or `method` is invalid.
+
+  Example:
+    >>> taps = tconv.interpolation_kernel((2,))
+    >>> taps
+    array([0.25, 0.75, 0.75, 0.25])
+    >>> kernel = jnp.asarray(taps, jnp.float32).reshape(4, 1, 1)
+    >>> y = jnp.array([0., 4., 8.]).reshape(1, 3, 1)
+    >>> tconv.conv_transpose(y, kernel, strides=2)[0, :, 0]
+    Array([0., 1., 3., 5., 7., 6.], dtype=float32)
+    >>> tconv.upsample(y, 2)[0, :, 0]
+    Array([0., 1., 3., 5., 7., 8.], dtype=float32)
   """
   if method not in _FILTERS:
     raise ValueError(
@@ -97,6 +108,13 @@ def upsample(inputs: jax.Array, scale: int | Sequence[int], *,
   Raises:
     ValueError: `scale` or `method` is invalid.
 
+  Example:
+    >>> x = jnp.array([0., 4.]).reshape(1, 2, 1)
+    >>> tconv.upsample(x, 2)[0, :, 0]
+    Array([0., 1., 3., 4.], dtype=float32)
+    >>> tconv.upsample(x, 2, method='nearest')[0, :, 0]
+    Array([0., 0., 4., 4.], dtype=float32)
+
   References:
     Keys, `Cubic convolution interpolation for digital image processing
     <https://doi.org/10.1109/TASSP.1981.1163711>`_, 1981.
@@ -129,7 +147,7 @@ def depth_to_space(inputs: jax.Array, block_size: int | Sequence[int], *,
   """Moves channels into blocks of the spatial grid (pixel shuffle).
 
   There are two orders of the channels; `mode` names them as ONNX does. Channel
-  c at offset (a, b) of a block comes from this channel of the input:
+  c at offset (a, b) of a block comes from this channel of the input::
 
     'DCR', as in TensorFlow: (a * block + b) * C + c
     'CRD', as in PyTorch's PixelShuffle: (c * block + a) * block + b
@@ -148,6 +166,15 @@ def depth_to_space(inputs: jax.Array, block_size: int | Sequence[int], *,
   Raises:
     ValueError: `mode` or `block_size` is invalid, or `block_size` does not fit
       the channels.
+
+  Example:
+    >>> x = jnp.arange(8).reshape(1, 1, 1, 8)  # One block of 2 channels.
+    >>> tconv.depth_to_space(x, 2)[0, ..., 0]
+    Array([[0, 2],
+           [4, 6]], dtype=int32)
+    >>> tconv.depth_to_space(x, 2, mode='CRD')[0, ..., 0]
+    Array([[0, 1],
+           [2, 3]], dtype=int32)
 
   References:
     ONNX, `DepthToSpace
@@ -189,6 +216,16 @@ def space_to_depth(inputs: jax.Array, block_size: int | Sequence[int], *,
   Raises:
     ValueError: `mode` or `block_size` is invalid, or `block_size` does not
       divide the size.
+
+  Example:
+    >>> image = jnp.arange(16).reshape(1, 4, 4, 1)
+    >>> blocks = tconv.space_to_depth(image, 2)
+    >>> blocks.shape
+    (1, 2, 2, 4)
+    >>> blocks[0, 0, 0]
+    Array([0, 1, 4, 5], dtype=int32)
+    >>> bool((tconv.depth_to_space(blocks, 2) == image).all())
+    True
   """
   check_mode(mode)
   inputs, blocks = _image(inputs, 'block_size', block_size)
@@ -231,6 +268,15 @@ def resize_conv(inputs: jax.Array, kernel: jax.Array,
   Raises:
     ValueError: an argument is invalid; the message names it.
 
+  Example:
+    >>> y, kernel = jnp.ones((1, 8, 8, 4)), jnp.arange(72.).reshape(3, 3, 4, 2)
+    >>> x = tconv.resize_conv(y, kernel, 2)
+    >>> x.shape
+    (1, 16, 16, 2)
+    >>> inside = x[:, 1:-1, 1:-1]  # A constant stays one: no checkerboard.
+    >>> bool((inside == inside[:, :1, :1]).all())
+    True
+
   References:
     Odena, Dumoulin and Olah, `Deconvolution and checkerboard artifacts
     <https://doi.org/10.23915/distill.00003>`_, 2016.
@@ -269,6 +315,12 @@ def sub_pixel_conv(inputs: jax.Array, kernel: jax.Array,
   Raises:
     ValueError: an argument is invalid; the message names it.
 
+  Example:
+    >>> y = jnp.ones((1, 8, 8, 4))
+    >>> kernel = jnp.ones((3, 3, 4, 12))  # 12 = 2 * 2 pixels of 3 channels.
+    >>> tconv.sub_pixel_conv(y, kernel, 2).shape
+    (1, 16, 16, 3)
+
   References:
     Shi et al., `Real-time single image and video super-resolution using an
     efficient sub-pixel convolutional neural network
@@ -301,6 +353,11 @@ def zero_order_hold(inputs: jax.Array,
 
   Raises:
     ValueError: `scale` or the dtype of `inputs` is invalid.
+
+  Example:
+    >>> x = jnp.array([1., 3., 1., 3., 1., 3.]).reshape(1, 6, 1)
+    >>> tconv.zero_order_hold(x, 2)[0, :, 0]
+    Array([2., 2., 2., 2., 2., 3.], dtype=float32)
 
   References:
     Kinoshita and Kiya, `Fixed smooth convolutional layer for avoiding

@@ -77,6 +77,18 @@ def equalize_sub_pixel(kernel: jax.Array, scale: int | Sequence[int], *,
 
   Raises:
     ValueError: an argument is invalid; with `inputs`, also in `jax.jit`.
+
+  Example:
+    >>> kernel = jnp.arange(6.).reshape(3, 1, 2)  # 3 taps for each phase.
+    >>> bias = jnp.array([1., 2.])
+    >>> y = jnp.ones((1, 4, 1))
+    >>> tconv.sub_pixel_conv(y, kernel, 2)[0, 2:-2, 0]
+    Array([6., 9., 6., 9.], dtype=float32)
+    >>> clean, bias = tconv.equalize_sub_pixel(kernel, 2, bias=bias)
+    >>> tconv.sub_pixel_conv(y, clean, 2)[0, 2:-2, 0]
+    Array([7.5, 7.5, 7.5, 7.5], dtype=float32)
+    >>> bias
+    Array([1.5, 1.5], dtype=float32)
   """
   taps = transposed_kernel(
       kernel, scale, mode=mode, feature_group_count=feature_group_count)

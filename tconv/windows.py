@@ -53,13 +53,10 @@ def tiled(fn: Callable[..., jax.Array], tile: Ints, halo: Ints
           ) -> Callable[..., np.ndarray]:
   """Makes a function of images run tile by tile, in bounded memory.
 
-    enlarge = tconv.tiled(network, tile=512, halo=8)
-    large = enlarge(image)
-
   `fn` is traced at each call. So if it is a module that holds its weights, such
   as one of `flax.nnx`, its current weights are used. It is compiled once for
   each program: new weights of the same shapes need no compilation. Weights can
-  also be further arguments:
+  also be further arguments::
 
     graph, state = nnx.split(model)
     enlarge = tconv.tiled(
@@ -75,7 +72,7 @@ def tiled(fn: Callable[..., jax.Array], tile: Ints, halo: Ints
     halo: number of pixels by which a window is larger than its tile on every
       side, one int or one for each axis. A smaller halo than needed gives wrong
       seams. A stack of layers needs the sum over its layers, in pixels of the
-      input, of
+      input, of::
 
         conv of stride 1, 'SAME': (k_eff - 1) / 2, rounded up
         conv of another stride or padding: k_eff - 1
@@ -92,6 +89,14 @@ def tiled(fn: Callable[..., jax.Array], tile: Ints, halo: Ints
   Raises:
     ValueError: from the returned function: tile or halo does not fit `fn` and
       the image.
+
+  Example:
+    >>> image = np.random.default_rng(0).random((1, 40, 40, 3), np.float32)
+    >>> network = lambda image: tconv.upsample(image, 2)
+    >>> enlarge = tconv.tiled(network, tile=16, halo=1)
+    >>> large = enlarge(image)
+    >>> large.shape, np.allclose(large, network(image))
+    ((1, 80, 80, 3), True)
   """
   programs = {}
 
@@ -221,10 +226,6 @@ def sharded(fn: Callable[..., jax.Array], spec: PartitionSpec, halo: Ints, *,
   differentiated; gradients with respect to further arguments are summed over
   all devices.
 
-    mesh = jax.make_mesh((8,), ('rows',))
-    enlarge = jax.jit(tconv.sharded(
-        network, jax.P(None, 'rows'), halo=4, mesh=mesh))
-
   Args:
     fn: function from an [N, *size, C] array, and further arguments, to an
       [N, *out, O] array, where `out` is a multiple or a fraction of `size`.
@@ -242,6 +243,15 @@ def sharded(fn: Callable[..., jax.Array], spec: PartitionSpec, halo: Ints, *,
   Raises:
     ValueError: from the returned function: spec or halo does not fit `fn` and
       the image.
+
+  Example:
+    >>> mesh = jax.make_mesh((jax.device_count(),), ('rows',))
+    >>> image = jnp.arange(8. * mesh.size).reshape(1, 8 * mesh.size, 1, 1)
+    >>> network = lambda image: tconv.upsample(image, 2)
+    >>> rows = jax.P(None, 'rows')  # The batch is whole, the rows are split.
+    >>> enlarge = jax.jit(tconv.sharded(network, rows, halo=1, mesh=mesh))
+    >>> bool(jnp.allclose(enlarge(image), network(image)))
+    True
   """
 
   def apply(inputs: jax.Array, *args: Any) -> jax.Array:

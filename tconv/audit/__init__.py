@@ -19,8 +19,6 @@ from typing import Any
 def inspect(fn: Callable[..., Any], *args: Any) -> dict[str, Any]:
   """Audits a JAX function: which of its upsamplers paint checkerboards?
 
-    report = tconv.audit.inspect(lambda x: model.apply(params, x), images)
-
   The function runs on flat fields and on the last argument. Each upsampler's
   kernel predicts a pattern from the means of its inputs, which is compared with
   the one that is measured. Then each layer in turn is made clean, to see which
@@ -39,6 +37,15 @@ def inspect(fn: Callable[..., Any], *args: Any) -> dict[str, Any]:
   Raises:
     ValueError: `fn` is not a function, or `args` do not end with an array.
     AuditError: the function cannot be traced, or does not run on the probes.
+
+  Example:
+    >>> kernel = jnp.array([1., 5., 2.]).reshape(3, 1, 1)
+    >>> signal = jax.random.uniform(jax.random.key(0), (1, 64, 1))
+    >>> report = tconv.audit.inspect(
+    ...     lambda x: tconv.conv_transpose(x, kernel, 2), signal)
+    >>> [layer] = report['upsamplers']
+    >>> layer['op'], layer['period'], layer['verdict']
+    ('ConvTranspose', [2], 'error')
   """
   from tconv.audit import findings
   from tconv.audit import jax_model

@@ -35,7 +35,7 @@ def keras_conv_transpose(
   """The transposed convolution of Keras, without the bias of its layers.
 
   The size of the result on each axis is (size - 1) * stride + last. This table
-  gives `last`, where k_eff = (k - 1) * dilation + 1:
+  gives `last`, where k_eff = (k - 1) * dilation + 1::
 
     padding    last by default         last with output_padding
     'valid'    max(k_eff, stride)      k_eff + output_padding
@@ -64,6 +64,16 @@ def keras_conv_transpose(
 
   Raises:
     ValueError: an argument is invalid; the message names it.
+
+  Example:
+    >>> x, kernel = jnp.ones((1, 8, 8, 16)), jnp.ones((3, 3, 4, 16))
+    >>> tconv.dialects.keras_conv_transpose(x, kernel, 2, 'same').shape
+    (1, 16, 16, 4)
+    >>> tconv.dialects.keras_conv_transpose(x, kernel, 2, 'valid').shape
+    (1, 17, 17, 4)
+    >>> tconv.dialects.keras_conv_transpose(
+    ...     x, kernel, 2, 'same', output_padding=0).shape
+    (1, 15, 15, 4)
   """
   inputs = common.checked('inputs', inputs, {3, 4, 5})
   kernel = common.checked('kernel', kernel, {3, 4, 5}, like=inputs)
@@ -104,6 +114,11 @@ def kernel_from_keras(kernel: jax.Array) -> jax.Array:
 
   Raises:
     ValueError: `kernel` is not an array, or has an invalid rank or dtype.
+
+  Example:
+    >>> kernel = jnp.ones((4, 4, 3, 16))  # A layer from 16 to 3 channels.
+    >>> tconv.dialects.kernel_from_keras(kernel).shape
+    (4, 4, 3, 16)
   """
   return common.checked('kernel', kernel, {3, 4, 5})
 
@@ -120,6 +135,11 @@ def kernel_to_keras(kernel: jax.Array) -> jax.Array:
 
   Raises:
     ValueError: `kernel` is not an array, or has an invalid rank or dtype.
+
+  Example:
+    >>> kernel = jnp.ones((4, 4, 3, 16))  # A layer from 16 to 3 channels.
+    >>> tconv.dialects.kernel_to_keras(kernel).shape
+    (4, 4, 3, 16)
   """
   return common.checked('kernel', kernel, {3, 4, 5})
 

@@ -63,6 +63,14 @@ def lax_conv_transpose(
 
   Raises:
     ValueError: an argument is invalid; the message names it.
+
+  Example:
+    >>> x, kernel = jnp.ones((1, 8, 8, 4)), jnp.arange(72.).reshape(3, 3, 4, 2)
+    >>> pads = [(1, 2), (1, 2)]
+    >>> theirs = jax.lax.conv_transpose(x, kernel, (2, 2), pads)
+    >>> ours = tconv.dialects.lax_conv_transpose(x, kernel, (2, 2), pads)
+    >>> ours.shape, bool((ours == theirs).all())
+    ((1, 16, 16, 2), True)
   """
   lhs = common.checked('lhs', lhs, arguments.RANKS)
   rhs = common.checked('rhs', rhs, arguments.RANKS, like=lhs)
@@ -115,6 +123,16 @@ def kernel_from_flax(kernel: jax.Array, transpose_kernel: bool = False, *,
 
   Raises:
     ValueError: an argument is invalid; the message names it.
+
+  Example:
+    >>> layer = nnx.ConvTranspose(16, 3, (4, 4), 2, rngs=nnx.Rngs(0))
+    >>> kernel = tconv.dialects.kernel_from_flax(layer.kernel[...])
+    >>> layer.kernel.shape, kernel.shape
+    ((4, 4, 16, 3), (4, 4, 3, 16))
+    >>> y = jnp.ones((1, 8, 8, 16))
+    >>> x = tconv.conv_transpose(y, kernel, strides=2)
+    >>> bool(jnp.allclose(x, layer(y), atol=1e-5))
+    True
   """
   kernel = common.checked('kernel', kernel, {2, 3, 4, 5})
   arguments.check_groups(feature_group_count, 'kernel', kernel.shape[-1])
@@ -141,6 +159,16 @@ def kernel_to_flax(kernel: jax.Array, transpose_kernel: bool = False, *,
 
   Raises:
     ValueError: an argument is invalid; the message names it.
+
+  Example:
+    >>> kernel = jnp.arange(24.).reshape(4, 2, 3)  # From 3 to 2 channels.
+    >>> theirs = tconv.dialects.kernel_to_flax(kernel)
+    >>> theirs.shape
+    (4, 3, 2)
+    >>> y = jnp.ones((1, 8, 3))
+    >>> x = jax.lax.conv_transpose(y, theirs, (2,), 'SAME')
+    >>> bool((x == tconv.conv_transpose(y, kernel, strides=2)).all())
+    True
   """
   # Swapping the channels and flipping the taps twice changes nothing.
   return kernel_from_flax(kernel, transpose_kernel,

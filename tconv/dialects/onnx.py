@@ -53,7 +53,7 @@ def onnx_conv_transpose(
   """The ConvTranspose operator of ONNX.
 
   The size of the result on each axis is `output_shape` if that is given. With
-  auto_pad SAME_UPPER or SAME_LOWER it is size * stride. Otherwise it is
+  auto_pad SAME_UPPER or SAME_LOWER it is size * stride. Otherwise it is::
 
     (size - 1) * stride + k_eff + output_padding - begin - end
 
@@ -88,6 +88,17 @@ def onnx_conv_transpose(
 
   Raises:
     ValueError: an argument is invalid; the message names it.
+
+  Example:
+    >>> X, W = jnp.ones((1, 16, 8, 8)), jnp.ones((16, 3, 3, 3))
+    >>> tconv.dialects.onnx_conv_transpose(X, W, strides=[2, 2]).shape
+    (1, 3, 17, 17)
+    >>> tconv.dialects.onnx_conv_transpose(
+    ...     X, W, strides=[2, 2], auto_pad='SAME_UPPER').shape
+    (1, 3, 16, 16)
+    >>> tconv.dialects.onnx_conv_transpose(
+    ...     X, W, strides=[2, 2], output_shape=[15, 15]).shape
+    (1, 3, 15, 15)
   """
   X = common.checked('X', X, {3, 4, 5})
   W = common.checked('W', W, {3, 4, 5}, like=X)
@@ -155,6 +166,11 @@ def kernel_from_onnx(weight: jax.Array) -> jax.Array:
 
   Raises:
     ValueError: `weight` is not an array, or has an invalid rank or dtype.
+
+  Example:
+    >>> W = jnp.ones((16, 3, 4, 4))  # A node from 16 to 3 channels.
+    >>> tconv.dialects.kernel_from_onnx(W).shape
+    (4, 4, 3, 16)
   """
   return common.channels_first_kernel(weight)
 
@@ -173,6 +189,11 @@ def kernel_to_onnx(kernel: jax.Array) -> jax.Array:
 
   Raises:
     ValueError: `kernel` is not an array, or has an invalid rank or dtype.
+
+  Example:
+    >>> kernel = jnp.ones((4, 4, 3, 16))  # A layer from 16 to 3 channels.
+    >>> tconv.dialects.kernel_to_onnx(kernel).shape
+    (16, 3, 4, 4)
   """
   return common.channels_first_weight(kernel)
 

@@ -30,7 +30,7 @@ def torch_conv_transpose(
     dilation: Ints = 1) -> jax.Array:
   """The transposed convolutions of PyTorch, in one to three dimensions.
 
-  The size of the result is, for each axis,
+  The size of the result is, for each axis::
 
     (size - 1) * stride - 2 * padding + dilation * (k - 1) + output_padding + 1
 
@@ -60,6 +60,12 @@ def torch_conv_transpose(
 
   Raises:
     ValueError: an argument is invalid; the message names it.
+
+  Example:
+    >>> x, weight = jnp.ones((1, 16, 8, 8)), jnp.ones((16, 3, 4, 4))
+    >>> y = tconv.dialects.torch_conv_transpose(x, weight, stride=2, padding=1)
+    >>> y.shape
+    (1, 3, 16, 16)
   """
   weight = common.checked('weight', weight, {3, 4, 5})
   input = common.checked('input', input, {weight.ndim - 1, weight.ndim},
@@ -110,6 +116,16 @@ def kernel_from_torch(weight: jax.Array) -> jax.Array:
 
   Raises:
     ValueError: `weight` is not an array, or has an invalid rank or dtype.
+
+  Example:
+    >>> x, weight = jnp.ones((1, 16, 8, 8)), jnp.ones((16, 3, 4, 4))
+    >>> kernel = tconv.dialects.kernel_from_torch(weight)
+    >>> kernel.shape
+    (4, 4, 3, 16)
+    >>> theirs = tconv.dialects.torch_conv_transpose(x, weight, None, 2, 1)
+    >>> ours = tconv.conv_transpose(jnp.moveaxis(x, 1, -1), kernel, 2, 1)
+    >>> bool((jnp.moveaxis(ours, -1, 1) == theirs).all())
+    True
   """
   return common.channels_first_kernel(weight)
 
@@ -129,6 +145,11 @@ def kernel_to_torch(kernel: jax.Array) -> jax.Array:
 
   Raises:
     ValueError: `kernel` is not an array, or has an invalid rank or dtype.
+
+  Example:
+    >>> kernel = jnp.ones((4, 4, 3, 16))  # A layer from 16 to 3 channels.
+    >>> tconv.dialects.kernel_to_torch(kernel).shape
+    (16, 3, 4, 4)
   """
   return common.channels_first_weight(kernel)
 

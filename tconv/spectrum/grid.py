@@ -34,6 +34,11 @@ def phase_means(x: jax.Array, period: int | Sequence[int]) -> jax.Array:
   Raises:
     ValueError: dtype other than float32 or float64, period below 2 on all axes,
       or image smaller than 4 periods.
+
+  Example:
+    >>> x = jnp.array([1., 5., 1., 5., 1., 5., 1., 5.]).reshape(1, 8, 1)
+    >>> tconv.phase_means(x, 2)[0, :, 0]
+    Array([1., 5.], dtype=float32)
   """
   x, period, _ = images.read_grid(x, period)
   return _phase_means(x, period)
@@ -67,6 +72,14 @@ def grid_energy(
   Raises:
     ValueError: as in `phase_means`; `exclude` that does not divide the period
       or equals it; `parts` of images without two spatial axes.
+
+  Example:
+    >>> x = jnp.zeros((1, 8, 8, 1)).at[:, ::2].add(2.)  # Every other row.
+    >>> float(tconv.grid_energy(x, 2)[0, 0])
+    1.0
+    >>> parts = tconv.grid_energy(x, 2, parts=True)
+    >>> {name: float(energy[0, 0]) for name, energy in parts.items()}
+    {'rows': 1.0, 'columns': 0.0, 'diagonals': 0.0}
   """
   pattern = _global_pattern(x, period, exclude)
   if not parts:
@@ -98,6 +111,11 @@ def grid_amplitude(x: jax.Array, period: int | Sequence[int], *,
 
   Raises:
     ValueError: as in `grid_energy`.
+
+  Example:
+    >>> x = jnp.array([1., 5., 1., 5., 1., 5., 1., 5.]).reshape(1, 8, 1)
+    >>> float(tconv.grid_amplitude(x, 2)[0, 0])  # 3 - 2, 3 + 2, ...
+    2.0
   """
   return images.root(_energy(x, period, exclude))
 
@@ -134,6 +152,14 @@ def local_grid_energy(
 
   Raises:
     ValueError: as in `grid_energy`, or image smaller than a patch.
+
+  Example:
+    >>> stripes = jnp.tile(jnp.array([1., -1.]), 32)
+    >>> x = stripes.at[32:].multiply(-1).reshape(1, 64, 1)  # The halves cancel.
+    >>> round(float(tconv.grid_energy(x, 2)[0, 0]), 2)
+    0.0
+    >>> round(float(tconv.local_grid_energy(x, 2)[0, 0]), 2)
+    0.86
   """
   x, period, exclude = images.read_grid(x, period, exclude)
   size = x.shape[1:-1]
@@ -178,6 +204,13 @@ def grid_share(x: jax.Array, y: jax.Array, period: int | Sequence[int], *,
 
   Raises:
     ValueError: as in `grid_energy`, or x and y differ in shape or dtype.
+
+  Example:
+    >>> reference = jnp.arange(8.).reshape(1, 8, 1)
+    >>> stripes = jnp.tile(jnp.array([1., -1.]), 4).reshape(1, 8, 1)
+    >>> x = reference + stripes + 1  # The other half of the error is an offset.
+    >>> float(tconv.grid_share(x, reference, 2)[0, 0])
+    0.5
   """
   x, y = images.read_pair(x, y)
   return _share(x - y, period, exclude)
@@ -200,6 +233,14 @@ def excess_grid_energy(x: jax.Array, y: jax.Array, period: int | Sequence[int],
 
   Raises:
     ValueError: as in `grid_energy`, or x and y differ in shape or dtype.
+
+  Example:
+    >>> reference = jnp.array([1., 3., 1., 3., 1., 3., 1., 3.]).reshape(1, 8, 1)
+    >>> x = 2 * reference  # Its stripes have 4 times the energy.
+    >>> float(tconv.grid_energy(reference, 2)[0, 0])
+    1.0
+    >>> float(tconv.excess_grid_energy(x, reference, 2)[0, 0])
+    3.0
   """
   x, y = images.read_pair(x, y)
   return _energy(x, period, exclude) - _energy(y, period, exclude)

@@ -53,6 +53,14 @@ def grid_level(x: jax.Array, period: int | Sequence[int], *,
     ValueError: dtype other than float32 or float64, period below 2 on all axes,
       `exclude` that does not divide the period or equals it, or image smaller
       than 4 periods.
+
+  Example:
+    >>> noise = jax.random.normal(jax.random.key(5), (1, 256, 1))
+    >>> stripes = noise.at[:, ::2].add(.5)
+    >>> round(float(tconv.grid_level(noise, 2)[0, 0]), 1)
+    -0.6
+    >>> round(float(tconv.grid_level(stripes, 2)[0, 0]), 1)
+    16.1
   """
   x, period, exclude = images.read_grid(x, period, exclude)
   spectrum, rounding = _spectrum(x)
@@ -105,6 +113,14 @@ def grid_test(x: jax.Array, period: int | Sequence[int], *,
 
   Raises:
     ValueError: as in `grid_level`.
+
+  Example:
+    >>> noise = jax.random.normal(jax.random.key(5), (1, 256, 1))
+    >>> stripes = noise.at[:, ::2].add(.5)
+    >>> round(float(tconv.grid_test(noise, 2)[0, 0]), 2)
+    0.54
+    >>> round(float(tconv.grid_test(stripes, 2)[0, 0]), 2)
+    0.01
   """
   x, period, exclude = images.read_grid(x, period, exclude)
   spectrum, rounding = _spectrum(x)
