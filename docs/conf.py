@@ -20,7 +20,7 @@ html_title = 'tconv'
 extensions = [
     'myst_nb', 'sphinx.ext.autodoc', 'sphinx.ext.napoleon',
     'sphinx_copybutton', 'sphinx_design', '_extensions.coverage',
-    '_extensions.mathml',
+    '_extensions.docstrings', '_extensions.mathml',
 ]
 exclude_patterns = ['_build', '_extensions', 'conf.py', 'figures.py']
 html_theme = 'furo'
@@ -44,7 +44,14 @@ nb_number_source_lines = False
 
 autodoc_member_order = 'bysource'
 autodoc_typehints = 'none'  # `Args` says what the arguments are.
+# A longer signature has a line for each parameter.
+python_maximum_signature_line_length = 72
+# `tconv.conv` in a docstring is a link, and `strides` is code.
+default_role = 'py:obj'
+smartquotes_action = 'D'  # Dashes only: 'SAME' is to be copied as it is.
+highlight_language = 'none'  # Of blocks that do not name theirs: formulas.
 napoleon_numpy_docstring = False
+napoleon_custom_sections = [('Attributes', 'params_style')]
 napoleon_use_rtype = False
 
 # Prompts are not part of an example to copy.

@@ -91,7 +91,7 @@ def explain(fn: Callable[..., Any], *args: Any, strict: bool = False,
   Args:
     fn: any function that JAX can trace.
     *args: arguments of the function: pytrees of arrays, such as images
-      [N, *size, C], or of `jax.ShapeDtypeStruct`s. Other leaves are passed on
+      [N, *size, C], or of `jax.ShapeDtypeStruct`. Other leaves are passed on
       unchanged.
     strict: whether to raise an error if a transposed convolution is left for
       any reason except that it is already fast.

@@ -4,11 +4,11 @@ The nearest kernel with equal phases is not the one with the nearest outputs:
 neighboring inputs are similar, so that some changes of the taps hardly show.
 Let W_a [T_a O, C] be the taps of phase a, f the input values that they are
 multiplied with, and A_a = E f f^T an average over inputs. V_a = [I ... I] adds
-up the taps. This module minimizes the mean square of the change of the output,
+up the taps. This module minimizes the mean square of the change of the output::
 
     sum_a tr (W'_a - W_a)^T A_a (W'_a - W_a)  with  V_a W'_a = g for all a.
 
-With B_a = V_a A_a^-1 V_a^T, the solution is
+With B_a = V_a A_a^-1 V_a^T, the solution is::
 
     g = (sum_a B_a^-1)^-1 sum_a B_a^-1 V_a W_a
     W'_a = W_a - A_a^-1 V_a^T B_a^-1 (V_a W_a - g).

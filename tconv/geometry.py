@@ -1,7 +1,7 @@
 """The arithmetic of convolution: sizes, strides and padding.
 
 A strided convolution maps a *fine* grid (its input) to a *coarse* grid (its
-output). On every spatial axis their sizes are related by
+output). On every spatial axis their sizes are related by::
 
     fine = (coarse - 1) * stride + (kernel - 1) * dilation + 1 - low - high
 

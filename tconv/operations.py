@@ -177,6 +177,7 @@ def conv_transpose(
   References:
     Zeiler et al., `Deconvolutional networks
     <https://doi.org/10.1109/CVPR.2010.5539957>`_, 2010.
+
     Dumoulin and Visin, `A guide to convolution arithmetic for deep learning
     <https://arxiv.org/abs/1603.07285>`_, 2016, section 4.
   """

@@ -6,13 +6,13 @@ taps of one phase have a larger sum than those of another, a constant input
 gives an output with a pattern of period s.
 
 Theorem: let mu_o be the mean of input channel o, and w the kernel. Output
-channel c has the *phase gains*
+channel c has the *phase gains*::
 
     g_a = sum_j h[a + s j],  h = sum_o mu_o w[:, c, o],  a in Z_s^n
 
 For any input, and away from borders, the mean of the output over phase a is
 g_a, plus the bias. So the spectral lines of the output at the frequencies
-k / s, k != 0, depend only on the channel means of the input. Their energy is
+k / s, k != 0, depend only on the channel means of the input. Their energy is::
 
     Var_a(g_a) = s^(-2n) sum_(k != 0) |H(k / s)|^2,
 
@@ -28,6 +28,7 @@ position times the dilation, modulo the stride. Padding only rotates the phases.
 References:
   Odena, Dumoulin and Olah, `Deconvolution and checkerboard artifacts
   <https://doi.org/10.23915/distill.00003>`_, 2016.
+
   Harada, Muramatsu and Kiya, *Multidimensional multirate filter without
   checkerboard effects*, EUSIPCO 1998.
 """
@@ -325,7 +326,7 @@ def checkerboard_penalty(kernel: jax.Array, strides: int | Sequence[int], *,
     kernel_dilation: one int or one for each axis.
 
   Returns:
-    [] array: the variance of the phase gains, summed over pairs of channels.
+    [] variance of the phase gains, summed over pairs of channels.
 
   Raises:
     ValueError: an argument is invalid.

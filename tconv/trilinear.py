@@ -1,13 +1,13 @@
 """The three primitives, each of which is the derivative of the other two.
 
-The library is built on one sum, which is linear in each of three arrays:
+The library is built on one sum, which is linear in each of three arrays::
 
     T(x, w, y) = sum over n, i, k, c, o of
         x[n, i * s + k * d - p, c] * w[k, c, o] * y[n, i, o]
 
 where x is [N, *fine, C], w is [*K, C / groups, O] and y is [N, *coarse, O].
 For two given arrays, T is a linear function of the third. The gradient of T
-with respect to that array is an operation:
+with respect to that array is an operation::
 
     conv               takes x and w, gives y: C x
     conv_transpose     takes y and w, gives x: C^T y

@@ -76,7 +76,7 @@ def tune(function: Callable[..., Any], *args: Any,
     function: any function that JAX can trace, jitted or not, such as a whole
       training step with its gradients.
     *args: arguments of the function: pytrees of arrays, such as images
-      [N, *size, C], or of `jax.ShapeDtypeStruct`s. Other leaves are passed on
+      [N, *size, C], or of `jax.ShapeDtypeStruct`. Other leaves are passed on
       unchanged.
     **kwargs: keyword arguments of the function, likewise.
 

@@ -31,8 +31,8 @@ def inspect(fn: Callable[..., Any], *args: Any) -> dict[str, Any]:
       others are fixed. A `jax.ShapeDtypeStruct` stands for any input.
 
   Returns:
-    The report: a dict of plain values, as `tconv/audit/schema.json` describes
-    it. `tconv.audit.report` writes it as a table or as JSON.
+    The report, a dict of plain values that `tconv/audit/schema.json` describes.
+    `tconv.audit.report` writes it as a table or as JSON.
 
   Raises:
     ValueError: `fn` is not a function, or `args` do not end with an array.

@@ -51,8 +51,8 @@ def grid_energy(
     parts: bool = False) -> jax.Array | dict[str, jax.Array]:
   """The energy of the periodic pattern: the variance of the phase means.
 
-  By Parseval's theorem, it is prod(size)^-2 times the sum of |DFT|^2 over the
-  grid bins, without that of the mean.
+  By Parseval's theorem, it is prod(size)^-2 times the sum of `|DFT|^2` over
+  the grid bins, without that of the mean.
 
   Args:
     x: [N, *size, C] images, cropped as in `phase_means`.

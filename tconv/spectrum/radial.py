@@ -12,9 +12,9 @@ from tconv.spectrum import images
 def radial_spectrum(x: jax.Array) -> jax.Array:
   """The mean power at each radius of the spectrum, over all images.
 
-  The power is |DFT|^2 / prod(size), so white noise of variance v has the power
-  v at every radius. There is no window. The corner of the spectrum, where a
-  checkerboard of period 2 is, counts.
+  The power is `|DFT|^2 / prod(size)`, so white noise of variance v has the
+  power v at every radius. There is no window. The corner of the spectrum, where
+  a checkerboard of period 2 is, counts.
 
   Args:
     x: [N, *size, C] images, with one to three spatial axes of at least 4
@@ -102,7 +102,7 @@ def legacy_radial_profile(x: jax.Array) -> jax.Array:
   """The profile that Durall et al. plot, for comparison with published curves.
 
   This function follows their code, which differs from their text. It computes
-  the mean of 20 ln|DFT + 1e-8| over each ring. The rings are centered on the
+  the mean of `20 ln|DFT + 1e-8|` over each ring. The rings are centered on the
   middle of the array, half a bin away from the zero frequency. The first and
   the last ring are dropped. The last one contains the corner of the spectrum,
   so the profile does not show a checkerboard of period 2.
