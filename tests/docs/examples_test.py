@@ -32,7 +32,8 @@ class ExamplesTest(parameterized.TestCase):
 
   @parameterized.named_parameters(public().items())
   def test_example(self, function):
-    _, heading, example = inspect.getdoc(function).partition('\nExample:\n')
+    doc = inspect.getdoc(function) or ''
+    _, heading, example = doc.partition('\nExample:\n')
     self.assertTrue(heading, 'The docstring has no section `Example:`.')
     test = doctest.DocTestParser().get_doctest(
         example, dict(NAMES), function.__name__, None, None)
