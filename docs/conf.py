@@ -49,3 +49,11 @@ napoleon_use_rtype = False
 
 # Prompts are not part of an example to copy.
 copybutton_exclude = '.linenos, .gp, .go'
+
+
+def setup(app):
+  """Declares the language of translated pages, which decides their glyphs."""
+  def declare(app, page, template, context, doctree):
+    if page.endswith('_zh'):
+      context['language'] = 'zh-CN'
+  app.connect('html-page-context', declare)

@@ -50,7 +50,7 @@ LAYERS = (
 
 # The experiments: what each place may import besides itself and the library.
 EXPERIMENTS = sorted((ROOT / 'experiments').rglob('*.py'))
-SHARED = {'upsamplers', 'artifacts', 'relations'}  # Not commands.
+SHARED = {'upsamplers', 'artifacts'}  # Not commands.
 BELOW = {
     'shared': set(), 'harness': set(), 'data': {'harness'},
     'report': {'harness'},
