@@ -22,7 +22,8 @@ extensions = [
     'sphinx_copybutton', 'sphinx_design', '_extensions.coverage',
     '_extensions.mathml',
 ]
-exclude_patterns = ['_build', '_extensions', 'conf.py', 'figures.py']
+exclude_patterns = ['_build', '_extensions', 'conf.py', 'explorer_data.py',
+                    'figures.py']
 html_theme = 'furo'
 html_static_path = ['_static']
 html_css_files = ['site.css']
