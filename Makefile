@@ -10,7 +10,7 @@ COMPILERS := .venv-codegen
 COMPILE := $(COMPILERS)/bin/python
 
 .NOTPARALLEL:
-.PHONY: run test test-compiled bench codegen docs docs-serve lint
+.PHONY: run test test-compiled test-docs bench codegen docs docs-serve lint
 
 run: $(VENV)/has-experiments
 	$(BIN) -m experiments.main --config=configs/upsampling.py --workdir=runs/upsampling
@@ -32,6 +32,9 @@ codegen: $(COMPILERS)/made
 # The site is a folder of files: open docs/_build/html/index.html.
 docs: $(VENV)/has-docs
 	$(BIN) -m sphinx --fail-on-warning --keep-going --quiet docs docs/_build/html
+
+test-docs: docs $(VENV)/has-test
+	$(BIN) -m pytest -o addopts= tests/docs/on_site.py
 
 docs-serve: docs
 	$(BIN) -m http.server --bind 127.0.0.1 --directory docs/_build/html 8000

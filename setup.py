@@ -30,8 +30,8 @@ TEST = [
 CODEGEN = ['absl-py', 'jinja2', 'ml_collections', 'pytest', 'rich']
 # The documentation site: `make docs`.
 DOCS = [
-    'furo', 'jupytext', 'latex2mathml', 'matplotlib', 'myst-nb', 'sphinx',
-    'sphinx-copybutton', 'sphinx-design',
+    'furo', 'jupytext', 'latex2mathml', 'matplotlib', 'myst-nb',
+    'scikit-image', 'sphinx', 'sphinx-copybutton', 'sphinx-design',
 ]
 DEV = [*TEST, *DOCS, 'pyrefly', 'ruff']
 

@@ -22,7 +22,8 @@ extensions = [
     'sphinx_copybutton', 'sphinx_design', '_extensions.coverage',
     '_extensions.docstrings', '_extensions.mathml',
 ]
-exclude_patterns = ['_build', '_extensions', 'conf.py', 'figures.py']
+exclude_patterns = ['_build', '_extensions', 'conf.py', 'explorer_data.py',
+                    'figures.py']
 html_theme = 'furo'
 html_static_path = ['_static']
 html_css_files = ['site.css']
@@ -56,3 +57,11 @@ napoleon_use_rtype = False
 
 # Prompts are not part of an example to copy.
 copybutton_exclude = '.linenos, .gp, .go'
+
+
+def setup(app):
+  """Declares the language of translated pages, which decides their glyphs."""
+  def declare(app, page, template, context, doctree):
+    if page.endswith('_zh'):
+      context['language'] = 'zh-CN'
+  app.connect('html-page-context', declare)

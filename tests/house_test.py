@@ -48,7 +48,7 @@ LAYERS = (
 
 # The experiments: what each place may import besides itself and the library.
 EXPERIMENTS = sorted((ROOT / 'experiments').rglob('*.py'))
-SHARED = {'upsamplers', 'artifacts', 'relations'}  # Not commands.
+SHARED = {'upsamplers', 'artifacts'}  # Not commands.
 BELOW = {
     'shared': set(), 'harness': set(), 'data': {'harness'},
     'report': {'harness'},
@@ -169,7 +169,6 @@ class ReadmeTest(parameterized.TestCase):
       exec(example, names)
     self.assertEqual(names['x'].shape, (8, 32, 32, 128))
     self.assertEqual(names['gradient'].shape, (4, 4, 128, 256))
-    self.assertEqual(names['shared'].shape, (1, 80, 80, 3))
 
 
 class ReferenceTest(absltest.TestCase):

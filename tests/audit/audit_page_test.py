@@ -4,25 +4,18 @@ import base64
 import html.parser
 import io
 import pathlib
-import shutil
 import tempfile
-import unittest
 
 from absl.testing import absltest
 from absl.testing import parameterized
 import numpy as np
 from PIL import Image
-from playwright import sync_api
 
 from tconv.audit import model
 from tconv.audit import page as page_lib
+from tests import browser
 from tests.audit import samples
 
-BROWSER = next(filter(None, map(shutil.which, (
-    'chromium', 'chromium-browser', 'google-chrome'))), None)
-FLAGS = ('--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
-         '--disable-background-networking', '--disable-component-update',
-         '--disable-sync')
 BAR = (0, 114, 178)  # Color of bars.
 
 
@@ -169,8 +162,7 @@ class FiguresTest(parameterized.TestCase):
     self.assertGreater(pixels_of(page_lib.flat_field(image, 32)).std(), 0)
 
 
-@unittest.skipUnless(BROWSER, 'no Chromium on PATH: install chromium')
-class BrowserTest(parameterized.TestCase):
+class OpenedTest(browser.BrowserTest):
 
   @classmethod
   def setUpClass(cls):
@@ -180,27 +172,13 @@ class BrowserTest(parameterized.TestCase):
     path.write_text(page_lib.render(
         samples.hostile_report(), [(samples.HOSTILE, png())]), encoding='utf-8')
     cls.address = path.as_uri()
-    driver = cls.enterClassContext(sync_api.sync_playwright())
-    cls.browser = cls.enterClassContext(driver.chromium.launch(
-        executable_path=BROWSER, args=FLAGS))
 
   @parameterized.product(scheme=('light', 'dark'), width=(360, 1280))
   def test_it_opens(self, scheme, width):
-    page = self.enterContext(self.browser.new_page(
-        viewport={'width': width, 'height': 900}, color_scheme=scheme))
-    page.set_default_timeout(10_000)
-    problems = []
-    page.on('console', lambda message: problems.append(message.text))
-    page.on('pageerror', lambda error: problems.append(str(error)))
-    page.on('request', lambda request: request.url.startswith(
-        ('data:', self.address)) or problems.append(request.url))
-    page.on('dialog', lambda dialog: problems.append(dialog.message))
-    page.goto(self.address)
-
-    overflow = 'e => e.scrollWidth - e.clientWidth'
-    self.assertEqual(page.locator('html').evaluate(overflow), 0)
+    page = self.open(self.address, width, color_scheme=scheme)
+    self.assertEqual(page.locator('html').evaluate(browser.OVERFLOW), 0)
     tables = page.locator('.wide', has=page.locator('table'))
-    self.assertEqual(tables.first.evaluate(overflow) > 0, width == 360)
+    self.assertEqual(tables.first.evaluate(browser.OVERFLOW) > 0, width == 360)
     self.assertTrue(page.locator('img').evaluate(
         'e => e.complete && e.naturalWidth > 0'))
     # Luminances of text and page are far apart, and change places in the dark.
@@ -208,7 +186,6 @@ class BrowserTest(parameterized.TestCase):
         f'e => getComputedStyle(e).{name}.match(/[0-9]+/g)')))
                   for name in ('color', 'backgroundColor'))
     self.assertGreater((back - text) * (1 if scheme == 'light' else -1), 400)
-    self.assertEqual(problems, [])
 
 
 if __name__ == '__main__':

@@ -1,25 +1,18 @@
 """The page of a run in a real browser: it opens, loads nothing, and sorts."""
 
 import pathlib
-import shutil
 import tempfile
-import unittest
 
 from absl.testing import absltest
 from absl.testing import parameterized
 import numpy as np
-from playwright import sync_api
 
 from experiments.harness import page as page_lib
 from experiments.harness import results
 from experiments.harness import workdir as workdir_lib
 from experiments.report import charts
+from tests import browser
 
-BROWSER = next(filter(None, map(shutil.which, (
-    'chromium', 'chromium-browser', 'google-chrome'))), None)
-FLAGS = ('--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
-         '--disable-background-networking', '--disable-component-update',
-         '--disable-sync')
 HOSTILE = '"><img src=x onerror=alert(1)></script><script>alert(2)</script>'
 
 # Cells by heading, in ascending order; then those that are always last.
@@ -63,37 +56,13 @@ def write_page(folder, text):
   return (folder / 'report.html').as_uri()
 
 
-@unittest.skipUnless(BROWSER, 'no Chromium on PATH: install chromium')
-class BrowserTest(parameterized.TestCase):
+class PageTest(browser.BrowserTest):
 
   @classmethod
   def setUpClass(cls):
     super().setUpClass()
     cls.address = write_page(pathlib.Path(cls.enterClassContext(
         tempfile.TemporaryDirectory())), HOSTILE)
-    driver = cls.enterClassContext(sync_api.sync_playwright())
-    cls.browser = cls.enterClassContext(driver.chromium.launch(
-        executable_path=BROWSER, args=FLAGS))
-
-  def open(self, width=1280):
-    """The page; whatever goes wrong in it fails the test at its end."""
-    page = self.enterContext(self.browser.new_page(
-        viewport={'width': width, 'height': 900}))
-    page.set_default_timeout(10_000)
-    self.problems = []
-    page.on('console', lambda message: self.problems.append(message.text))
-    page.on('pageerror', lambda error: self.problems.append(str(error)))
-    page.on('request', lambda request: request.url.startswith(
-        ('data:', self.address)) or self.problems.append(request.url))
-
-    def refuse(dialog):
-      self.problems.append(dialog.message)
-      dialog.dismiss()
-
-    page.on('dialog', refuse)
-    page.goto(self.address)
-    self.addCleanup(lambda: self.assertEqual(self.problems, []))
-    return page
 
   def rows(self, page):
     return page.locator('table').first.evaluate(
@@ -101,7 +70,7 @@ class BrowserTest(parameterized.TestCase):
         'row => [...row.cells].map(cell => cell.textContent))')
 
   def test_a_click_sorts(self):
-    page = self.open()
+    page = self.open(self.address)
     before = self.rows(page)
     self.assertEqual(before, [[str(c) for c in row] for row in CELLS])
     for column, (name, (known, last)) in enumerate(SORTED.items()):
@@ -117,11 +86,10 @@ class BrowserTest(parameterized.TestCase):
 
   @parameterized.parameters(400, 1280)
   def test_only_tables_and_figures_scroll_sideways(self, width):
-    page = self.open(width)
-    overflow = 'e => e.scrollWidth - e.clientWidth'
-    self.assertEqual(page.locator('html').evaluate(overflow), 0)
+    page = self.open(self.address, width)
+    self.assertEqual(page.locator('html').evaluate(browser.OVERFLOW), 0)
     boxes = page.locator('.wide').evaluate_all(
-        f'boxes => boxes.map({overflow})')
+        f'boxes => boxes.map({browser.OVERFLOW})')
     wide = [box > 0 for box in boxes]
     if width == 400:  # Figures keep a size at which they can be read.
       self.assertEqual(wide, [True, True, True, True])
