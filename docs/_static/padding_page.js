@@ -106,9 +106,9 @@
   function sizes(axes) {
     const rows = axes.map((axis, i) => make(
         'tr', {}, make('td', {}, String(i)),
-        make('td', {}, `${axis.filled} = ${axis.size}`),
-        make('td', {}, `(${axis.low}, ${axis.high})`)));
-    const heads = ['axis', 'output size', '(low, high)'].map(
+        make('td', {}, `(${axis.low}, ${axis.high})`),
+        make('td', {}, `${axis.filled} = ${axis.size}`)));
+    const heads = ['axis', '(low, high)', 'output size'].map(
         text => make('th', {scope: 'col'}, text));
     return make('div', {class: 'padding-wide', tabindex: '0'}, make(
         'table', {}, make('thead', {}, make('tr', {}, ...heads)),
@@ -126,7 +126,7 @@
       const even = phases.every(count => count === phases[0]);
       const shown = phases.slice(0, 8).join(', ');
       box.replaceChildren(picture(axis), make('p', {}, even
-          ? `Far from the ends, each output gets ${shown} contributions.`
+          ? `Far from the ends, each output gets ${phases[0]} contributions.`
           : `Far from the ends, outputs get ${shown}`
               + `${phases.length > 8 ? ', ...' : ''} contributions in turn. `
               + 'Such an uneven overlap can show as a checkerboard.'));

@@ -1,6 +1,7 @@
 """The tables of the padding guide, each row worked out."""
 
 import importlib.util
+import itertools
 import pathlib
 import re
 
@@ -72,15 +73,32 @@ class TablesTest(parameterized.TestCase):
     np.testing.assert_array_equal(fine, slide(stretched, holed[::-1, ::-1]))
 
   @parameterized.parameters(*table('recipe'))
-  def test_recipes(self, recipe, factor, pads, *calls):
-    taps = (int(re.search(r'k(\d)', recipe)[1]),) * 2
+  def test_recipes(self, recipe, factor, pads, torch, keras, flax):
+    k, s = map(int, re.search(r'k(\d) s(\d)', recipe).groups())
+    calls = [
+        torch and f'nn.ConvTranspose2d(i, o, {k}, {s}, {torch})',
+        keras and f'keras.layers.Conv2DTranspose(o, {k}, {s}, {keras})',
+        f'nnx.ConvTranspose(i, o, ({k}, {k}), {s}, padding={flax})',
+        f'lax.conv_transpose(x, kernel, ({s}, {s}), {flax})']
     meanings = [padding_calls.meaning(
-        padding_calls.from_source(call), (5, 5), taps)
+        padding_calls.from_source(call), (5, 5), (k, k))
         for call in calls if call]
-    self.assertNotEmpty(meanings)
     for meaning in meanings:
       self.assertEqual(meaning.fine_size, (5 * int(factor),) * 2)
       self.assertEqual(meaning.padding, (eval(pads),) * 2)
+
+  def test_pytorch_multiplies_the_size(self):
+    formulas = [re.search(rf'`{name} = (.*?)`', PAGE)[1]
+                for name in ('padding', 'output_padding')]
+    for k, s, d in itertools.product(range(1, 6), range(1, 4), range(1, 3)):
+      extent = d * (k - 1) + 1
+      padding, extra = (eval(formula, {}, {'K': extent, 's': s})
+                        for formula in formulas)
+      if extent >= s and (max(s, d) > 1 or extent % 2):
+        meaning = padding_calls.meaning(padding_calls.Call('torch', dict(
+            stride=s, padding=padding, output_padding=extra, dilation=d)),
+                                        (5,), (k,))
+        self.assertEqual(meaning.fine_size, (5 * s,))
 
   def test_three_layers(self):
     calls = ('nn.ConvTranspose2d(i, o, 4, 2, padding=1)',
