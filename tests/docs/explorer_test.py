@@ -307,6 +307,10 @@ class PageTest(Page):
       one.get_by_role('combobox').select_option('ones')
       sync_api.expect(one.get_by_label('Size')).to_have_value('7')
       sync_api.expect(one.get_by_label('Dilation')).to_have_value('2')
+      one.get_by_label('Size').press('ArrowLeft')  # It is free again.
+      sync_api.expect(one.locator('label', has_text='Size')).to_contain_text(
+          '6')
+      sync_api.expect(one.get_by_label('Size')).to_have_value('6')
 
   @parameterized.parameters(*HOSTILE)
   def test_a_broken_link_gives_defaults(self, link):
