@@ -2,7 +2,7 @@
  *
  * The functions do what those of tconv with the same names do, for one channel,
  * square images and kernels, and the same stride and dilation on both axes.
- * tests/docs/explorer_test.py compares them with tconv. Images and kernels are
+ * tests/docs/explorer_numbers_test.py compares them with tconv. Images and kernels are
  * arrays of rows. */
 window.tconvExplorer = (() => {
   'use strict';
