@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 from playwright import sync_api
 
-from tests.docs import explorer_site
+from tests.docs import interactive
 
 HOSTILE = (
     '%', '%E0%A4%A', 'kernel=__proto__&cure=toString', 'size=1e9&mean=NaN',
@@ -19,7 +19,9 @@ DEFAULTS = {'kernel': 'ones', 'size': '3', 'stride': '2', 'dilation': '1',
             'seed': '0', 'mean': '0.5', 'cure': 'none'}
 
 
-class PageTest(explorer_site.Page):
+class PageTest(interactive.InteractiveTest):
+
+  source = 'explorer.md'
 
   def values(self, page):
     return page.evaluate("""
@@ -36,7 +38,7 @@ class PageTest(explorer_site.Page):
             for name, url in urls}
 
   def test_keyboard_alone(self):
-    page = self.open()
+    page = self.open_page()
     summary = page.get_by_role('status')
     self.assertIn('1 to 4', summary.text_content())
     page.keyboard.press('Tab')
@@ -53,13 +55,13 @@ class PageTest(explorer_site.Page):
       page.keyboard.press('Tab')
     sync_api.expect(summary).to_contain_text('cannot be equalized')
     page.wait_for_function('location.hash.includes("equalized")')
-    again = self.open(page.evaluate('location.hash'))
+    again = self.open_page(page.evaluate('location.hash'))
     self.assertEqual(self.values(again), self.values(page))
     self.assertEqual(again.get_by_role('status').text_content(),
                      summary.text_content())
 
   def test_cures_show_in_numbers_and_pictures(self):
-    page = self.open()
+    page = self.open_page()
     contrast = lambda: np.ptp(self.greys(page)['flat'])
     level = page.locator('#explorer-flat-level')
     read = lambda: float(level.text_content().removesuffix(' dB'))
@@ -76,8 +78,8 @@ class PageTest(explorer_site.Page):
       self.assertLess(read(), 0)
 
   def test_learned_kernels_fix_size_and_stride(self):
-    page = self.open('#size=7&stride=3&dilation=2')
-    for kernel, size in explorer_site.LEARNED.items():
+    page = self.open_page('#size=7&stride=3&dilation=2')
+    for kernel, size in (('k3-all', 3), ('k4-all', 4), ('k4-one', 4)):
       page.get_by_role('combobox').select_option(kernel)
       sync_api.expect(page.get_by_text('was trained')).to_be_visible()
       values = self.values(page)
@@ -86,7 +88,7 @@ class PageTest(explorer_site.Page):
       for name in 'Size', 'Stride', 'Dilation':
         sync_api.expect(page.get_by_label(name)).to_be_disabled()
     page.wait_for_function('location.hash.includes("k4-one&size=7")')
-    again = self.open(page.evaluate('location.hash'))
+    again = self.open_page(page.evaluate('location.hash'))
     for one in page, again:
       one.get_by_role('combobox').select_option('bilinear')
       sync_api.expect(one.get_by_label('Size')).to_have_value('5')
@@ -101,7 +103,7 @@ class PageTest(explorer_site.Page):
 
   @parameterized.parameters(*HOSTILE)
   def test_a_broken_link_gives_defaults(self, link):
-    page = self.open(f'#{link}')
+    page = self.open_page(f'#{link}')
     self.assertEqual(self.values(page), DEFAULTS)
     page.evaluate('location.hash = "size=5&cure=hold&mean=0.35"')
     sync_api.expect(page.get_by_label('Size')).to_have_value('5')
@@ -117,7 +119,7 @@ class PageTest(explorer_site.Page):
 
   @parameterized.parameters('', '#kernel=k4-all', '#stride=1', '#stride=4')
   def test_pictures_are_drawn_and_described(self, link):
-    page = self.open(link)
+    page = self.open_page(link)
     canvases = page.locator('canvas')
     self.assertEqual(canvases.count(), 5)
     for name, picture in self.greys(page).items():
@@ -133,7 +135,7 @@ class PageTest(explorer_site.Page):
 
   def test_nothing_is_wider_than_a_phone(self):
     for link in '', '#stride=4&size=9&kernel=random', '#kernel=k4-one':
-      page = self.open(link, width=360)
+      page = self.open_page(link, width=360)
       self.assertEqual(page.locator('html').evaluate(
           'e => e.scrollWidth - e.clientWidth'), 0)
       self.assertEqual(page.locator('article *').evaluate_all(

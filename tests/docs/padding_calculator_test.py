@@ -11,7 +11,7 @@ from absl.testing import parameterized
 import numpy as np
 
 from tests import references
-from tests.docs import padding_browser
+from tests.docs import interactive
 from tests.docs import padding_calls
 from tests.docs import padding_cases
 
@@ -35,14 +35,16 @@ def pads_of(framework, taps, **options):
   return meaning.padding[0]
 
 
-class ArithmeticTest(padding_browser.CalculatorTest):
+class ArithmeticTest(interactive.InteractiveTest):
+
+  source = 'padding.md'
   """The names of arguments by call, and states with their results."""
 
   @classmethod
   def setUpClass(cls):
     super().setUpClass()
     page = cls.browser.new_page()
-    page.goto((cls.folder / 'padding.html').as_uri())
+    page.goto((cls.folder / 'page.html').as_uri())
     cls.names = page.evaluate(NAMES)
     cls.results = list(zip(
         STATES, json.loads(page.evaluate(EVALUATE, STATES)), strict=True))

@@ -4,10 +4,12 @@ from absl.testing import absltest
 from absl.testing import parameterized
 
 from tests import browser
-from tests.docs import padding_browser
+from tests.docs import interactive
 
 
-class FormTest(padding_browser.CalculatorTest):
+class FormTest(interactive.InteractiveTest):
+
+  source = 'padding.md'
 
   def status(self, page):
     return page.locator('#padding-status').text_content()
