@@ -32,6 +32,7 @@ codegen: $(COMPILERS)/made
 # The site is a folder of files: open docs/_build/html/index.html.
 docs: $(VENV)/has-docs
 	$(BIN) -m sphinx --fail-on-warning --keep-going --quiet docs docs/_build/html
+	@echo 'Open docs/_build/html/index.html'
 
 test-docs: docs $(VENV)/has-test
 	$(BIN) -m pytest -o addopts= tests/docs/on_site.py

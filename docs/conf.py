@@ -8,10 +8,14 @@ No page needs the network: fonts are those of the reader's system, formulas are
 MathML, and the search index is a script beside the pages.
 """
 
+import json
+import logging
+import os
 import pathlib
 import sys
 
-sys.path.insert(0, str(pathlib.Path(__file__).parent))
+DOCS = pathlib.Path(__file__).parent
+sys.path.insert(0, str(DOCS))
 
 project = 'tconv'
 copyright = 'The tconv authors, Apache License 2.0'  # noqa: A001
@@ -37,6 +41,14 @@ myst_heading_anchors = 3
 html_math_renderer = 'mathml'
 
 nb_custom_formats = {'.py': '_extensions.tutorials.reads'}
+# Kernels leave the user's IPython profile alone, and are not chatty.
+_PROFILE = DOCS / '_build/ipython/profile_default'
+_PROFILE.mkdir(parents=True, exist_ok=True)
+(_PROFILE / 'ipython_kernel_config.json').write_text(
+    json.dumps({'IPKernelApp': {'log_level': logging.ERROR}}))
+os.environ['IPYTHONDIR'] = str(_PROFILE.parent)
+logging.getLogger('traitlets').setLevel(logging.WARNING)
+
 nb_execution_mode = 'force'
 nb_execution_raise_on_error = True
 nb_execution_timeout = 120
