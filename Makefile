@@ -1,4 +1,4 @@
-# make run | test | bench | codegen | docs | docs-serve | lint      (PYTHON=python3.12 chooses the interpreter)
+# make run | test | test-docs | bench | codegen | docs | docs-serve | lint      (PYTHON=python3.12 chooses the interpreter)
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin/python
@@ -16,7 +16,7 @@ run: $(VENV)/has-experiments
 	$(BIN) -m experiments.main --config=configs/upsampling.py --workdir=runs/upsampling
 
 test: $(VENV)/has-test
-	$(BIN) -m pytest
+	$(BIN) -m pytest --ignore=tests/docs
 	@if test -e $(COMPILERS)/made; then $(MAKE) test-compiled; fi
 
 test-compiled: $(COMPILERS)/made
@@ -35,7 +35,7 @@ docs: $(VENV)/has-docs
 	@echo 'Open docs/_build/html/index.html'
 
 test-docs: docs $(VENV)/has-test
-	$(BIN) -m pytest -o addopts= tests/docs/on_site.py
+	$(BIN) -m pytest tests/docs
 
 docs-serve: docs
 	$(BIN) -m http.server --bind 127.0.0.1 --directory docs/_build/html 8000
