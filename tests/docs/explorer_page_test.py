@@ -82,10 +82,8 @@ class PageTest(interactive.InteractiveTest):
     for kernel, size in (('k3-all', 3), ('k4-all', 4), ('k4-one', 4)):
       page.get_by_role('combobox').select_option(kernel)
       sync_api.expect(page.get_by_text('was trained')).to_be_visible()
-      values = self.values(page)
-      self.assertEqual((values['size'], values['stride'], values['dilation']),
-                       (str(size), '2', '1'))
-      for name in 'Size', 'Stride', 'Dilation':
+      for name, value in ('Size', size), ('Stride', 2), ('Dilation', 1):
+        sync_api.expect(page.get_by_label(name)).to_have_value(str(value))
         sync_api.expect(page.get_by_label(name)).to_be_disabled()
     page.wait_for_function('location.hash.includes("k4-one&size=7")')
     again = self.open_page(page.evaluate('location.hash'))
