@@ -106,11 +106,11 @@ figures.images({name: image[crop] for name, image in pictures.items()}, columns=
 # | you have | use | what it costs |
 # |---|---|---|
 # | a network to be trained, kernel at least twice the stride | `ConvTranspose(..., equal_phases=True)` | at most .03 dB of PSNR |
-# | a network to be trained, smaller kernel | `zero_order_hold` after the layer, or a kernel of twice the stride | nothing with hold at k4 (-.04 to +.03 dB) |
+# | a network to be trained, smaller kernel | `zero_order_hold` after the layer, or a kernel of twice the stride | nothing for `zero_order_hold` (-.04 to +.01 dB, for 4 taps at strides 3 and 4) |
 # | a trained network and some of its inputs | `equalize_phases(kernel, strides, inputs=...)`, or `tconv repair` for an ONNX file | at most .04 dB if the kernel is at least twice the stride |
-# | a trained network, no inputs | `equalize_phases(kernel, strides)` | .1 to .5 dB |
+# | a trained network, no inputs | `equalize_phases(kernel, strides)` | .1 to .5 dB if the kernel is at least twice the stride; up to about 1 dB if it is smaller, and 2 dB and more at k = s |
 # | a trained network with one tap for each phase (k = s) | `tconv repair --filter`, a moving average after the layer | a little sharpness |
-# | a sub-pixel convolution (pixel shuffle) | `equalize_sub_pixel` | as above |
+# | a sub-pixel convolution (pixel shuffle) | `equalize_sub_pixel` | not measured in study 1 |
 # | free choice of the layer | nearest or bilinear resize, then a convolution | a convolution on the fine grid: s² times the work |
 #
 # The figures are those of [study 1](upsampling.md). ICNR, the usual advice for

@@ -50,7 +50,9 @@ assert up.shape[1:3] == (39, 39)
 #
 # The layers have the arguments, parameters, initial values and results of Flax's,
 # so that checkpoints load in both directions. They add groups, output sizes and
-# equal phases.
+# equal phases. A *phase* is the set of output positions with the same remainder
+# by the stride. If the taps have the same sum for each phase, the layer cannot
+# paint a [checkerboard](checkerboards.py).
 
 # %% layer
 from flax import nnx
@@ -79,13 +81,17 @@ value, gradients = step(weights, image)
 print(tconv.explain(jax.grad(loss), weights, image))
 
 # %% [markdown]
-# ## Four things to know
+# ## Five things to know
 #
 # - **Padding.** The `padding` of functions is that of the *forward* convolution, as
 #   in PyTorch, and 'SAME' by default. Layers count as Flax's do: with 4 taps and
 #   stride 2, `padding=1` maps 8 pixels to 16 in a function and to 14 in a layer.
 #   Layers with `use_consistent_padding=True` count as functions do.
 #   [Which padding?](padding.md) computes it for every library.
+# - **Kernels.** Functions take [*K, out, in] for y -> x. Layers have Flax's
+#   kernel by default, [*K, in, out] and flipped. For a kernel from PyTorch, use
+#   `tconv.dialects.kernel_from_torch(weight)` and, in a layer,
+#   `transpose_kernel=True`: see [Porting](porting.md).
 # - **Layout.** Arrays are channels last; `dimension_numbers` selects any other.
 # - **Dtypes** are not promoted: input and kernel must have the same dtype.
 # - **Method.** `method='auto'` chooses how an operation is computed.

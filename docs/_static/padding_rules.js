@@ -20,10 +20,10 @@
   }
 
   /**
-   * By call: takes axes {n, k, s, d, e, full} and the arguments to the padding
-   * (low, high) of the forward convolution, and to the size as a formula of
-   * named values. e is the extent of the dilated kernel, and full the size
-   * without padding.
+   * By call. Each rule takes the axes {n, k, s, d, e, full} and the arguments.
+   * For each axis it returns the padding (low, high) of the forward
+   * convolution, a formula of the size, and the values to write into it. e is
+   * the extent of the dilated kernel, and full the size without padding.
    */
   const rules = {
     torch(axes, args) {
@@ -78,13 +78,13 @@
         args.fail('padding', "'same' or 'valid'");
       }
       if (!args.text('extra')) return axes.map(axis => named(name, axis));
-      const extra = args.ints('extra', 0);
-      if (extra.some((a, i) => a >= axes[i].s)) {
+      const beyond = args.ints('extra', 0);
+      if (beyond.some((a, i) => a >= axes[i].s)) {
         args.fail('extra', 'smaller than strides, '
             + axes.map(({s}) => s).join(', '));
       }
       return axes.map(({e}, i) => {
-        const a = extra[i];
+        const a = beyond[i];
         if (name === 'VALID') {
           return {low: 0, high: -a, values: {a}, formula: `${FULL} + a`};
         }
