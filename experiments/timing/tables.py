@@ -11,7 +11,9 @@ from experiments.harness.results import Table
 from experiments.timing import calls
 from experiments.timing import targets
 
-_SPREAD = 'In brackets: quartiles over the rounds. "!": misses its target.'
+_SPREAD = ('A ratio is that of the medians; in brackets are the quartiles of '
+           'the ratios of single rounds, so a ratio may lie outside of them. '
+           '"!": misses its target.')
 _MEGABYTE = 1e6
 # Heading, and scale of milliseconds per unit of work.
 _UNITS = {'multiply_adds': ('ps per multiply-add', 1e9),
