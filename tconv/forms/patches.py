@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+from typing import NamedTuple
 
 import jax
 from jax import lax
@@ -39,9 +40,10 @@ def extract(x: jax.Array, geometry: Geometry) -> jax.Array:
 def overlap(patches: jax.Array, geometry: Geometry) -> jax.Array:
   """Places patches on the fine grid and adds where they overlap (col2im).
 
-  Up to s neighboring taps of all patches cover the grid without overlapping. So
-  the result is a sum of a few shifted layers: ceil(k / s) on each axis, or k
-  for a dilated kernel. Each layer is written once.
+  The fine grid consists of blocks of s positions, one for each coarse position.
+  Up to s neighboring taps of a patch lie in the same block. So the result is a
+  sum of a few layers, each shifted by whole blocks: ceil(k / s) on each axis,
+  or k for a dilated kernel.
 
   Args:
     patches: [N, *coarse, *K, C] array.
@@ -52,30 +54,55 @@ def overlap(patches: jax.Array, geometry: Geometry) -> jax.Array:
   """
   n = geometry.num_axes
   zero = jnp.zeros((), patches.dtype)
-  sizes = tuple(
-      c * s for c, s in zip(geometry.coarse_size, geometry.strides))
+  axes = [_layers(*sizes) for sizes in zip(
+      geometry.kernel_size, geometry.strides, geometry.dilation)]
+  blocks = [max(c + parts[-1].block, -(-(lo + fine) // s))
+            for c, parts, s, fine, (lo, _) in zip(
+                geometry.coarse_size, axes, geometry.strides,
+                geometry.fine_size, geometry.padding)]
 
-  def layer(firsts):
-    """Places the taps from `firsts` on of all patches side by side."""
+  def layer(parts):
+    """Places some neighboring taps of all patches: [N, *blocks, *s, C]."""
     taps = patches[(slice(None),) * (n + 1) + tuple(
-        slice(first, first + step) for first, step in zip(firsts, steps))]
-    taps = lax.pad(taps, zero, (
-        *((0, 0, 0),) * (n + 1),
-        *((0, s - t, 0) for s, t in zip(
-            geometry.strides, taps.shape[n + 1:-1])),
-        (0, 0, 0)))
-    taps = taps.transpose(
-        0, *(axis for i in range(n) for axis in (1 + i, n + 1 + i)), 2 * n + 1)
-    taps = taps.reshape(taps.shape[0], *sizes, taps.shape[-1])
-    starts = (first * d - lo for first, d, (lo, _) in zip(
-        firsts, geometry.dilation, geometry.padding))
+        slice(part.first, part.first + part.count) for part in parts)]
     return lax.pad(taps, zero, (
         (0, 0, 0),
-        *((start, fine - size - start, 0) for start, fine, size in zip(
-            starts, geometry.fine_size, sizes)),
+        *((part.block, b - c - part.block, 0)
+          for part, b, c in zip(parts, blocks, geometry.coarse_size)),
+        *((part.phase, s - part.count - part.phase, 0)
+          for part, s in zip(parts, geometry.strides)),
         (0, 0, 0)))
 
-  steps = tuple(s if d == 1 else 1 for s, d in zip(
-      geometry.strides, geometry.dilation))
-  return functools.reduce(jnp.add, map(layer, itertools.product(*(
-      range(0, k, step) for k, step in zip(geometry.kernel_size, steps)))))
+  x = functools.reduce(jnp.add, map(layer, itertools.product(*axes)))
+  x = x.transpose(
+      0, *(axis for i in range(n) for axis in (1 + i, n + 1 + i)), 2 * n + 1)
+  x = x.reshape(
+      x.shape[0], *(b * s for b, s in zip(blocks, geometry.strides)),
+      x.shape[-1])
+  starts = [lo for lo, _ in geometry.padding]
+  return lax.slice(
+      x, (0, *starts, 0),
+      (x.shape[0], *(lo + fine for lo, fine in zip(
+          starts, geometry.fine_size)), x.shape[-1]))
+
+
+class _Layer(NamedTuple):
+  """Some neighboring taps, which lie in one block of s fine positions.
+
+  Attributes:
+    first: first of the taps.
+    count: number of taps.
+    block: number of blocks between that of tap 0 and theirs.
+    phase: position of the first tap in the block.
+  """
+  first: int
+  count: int
+  block: int
+  phase: int
+
+
+def _layers(size: int, stride: int, dilation: int) -> list[_Layer]:
+  """The taps of one axis, as few layers as possible."""
+  step = stride if dilation == 1 else 1
+  return [_Layer(first, min(step, size - first), *divmod(
+      first * dilation, stride)) for first in range(0, size, step)]
