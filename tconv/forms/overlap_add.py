@@ -26,8 +26,8 @@ from tconv.forms import patches
 from tconv.forms import rows
 from tconv.geometry import Geometry
 
-# Bytes of patches in a block, or one row if that is more. Times differ little
-# from 2 to 8 MiB. Larger blocks leave the cache and need new pages.
+# Bytes of patches in a block. Times differ little from 2 to 8 MiB. A larger
+# block leaves the cache and needs new pages.
 BLOCK = 8 * 2**20
 
 
@@ -59,7 +59,7 @@ def conv_transpose(y: jax.Array, kernel: jax.Array, geometry: Geometry, *,
     stamped += _cut(x, start, block.fine_size)
     return lax.dynamic_update_slice_in_dim(x, stamped, start, 1)
 
-  count = _block_rows(batch, channels, dtype, geometry, blocks)
+  count = _block_rows(batch, channels, dtype, geometry) if blocks else None
   if count is None or _sizes(batch, channels, y.shape[-1], geometry)['o'] == 1:
     return stamp(y, geometry)
   x = layout.zeros((batch, *geometry.fine_size, channels), dtype, like=y)
@@ -83,7 +83,7 @@ def conv(x: jax.Array, kernel: jax.Array, geometry: Geometry, *,
     return lax.dynamic_update_slice_in_dim(
         y, multiply(_cut(x, start, block.fine_size), block), first, 1)
 
-  count = _block_rows(batch, channels, x.dtype, geometry, blocks)
+  count = _block_rows(batch, channels, x.dtype, geometry) if blocks else None
   if count is None:
     return multiply(x, geometry)
   y = layout.zeros((batch, *geometry.coarse_size, features), dtype, like=x)
@@ -116,7 +116,7 @@ def conv_kernel_grad(x: jax.Array, y: jax.Array, geometry: Geometry, *,
     return total + multiply(_cut(x, start, block.fine_size),
                             _cut(y, first, block.coarse_size), block)
 
-  count = _block_rows(batch, channels, x.dtype, geometry, blocks)
+  count = _block_rows(batch, channels, x.dtype, geometry) if blocks else None
   if count is None:
     kernel = multiply(x, y, geometry)
   else:
@@ -157,14 +157,9 @@ def _product(letters: str, a: jax.Array, b: jax.Array, sizes: dict, precision,
   return product.reshape(shape)
 
 
-def _block_rows(batch: int, channels: int, dtype, geometry: Geometry,
-                blocks: bool) -> int | None:
-  """Number of coarse rows in a block; None if blocks are not needed."""
-  sizes = (batch, *geometry.coarse_size)
-  if (not blocks or not geometry.num_axes
-      or not all(isinstance(n, int) for n in sizes)):
-    return None  # There are no rows, or their size is unknown.
-  size, *others = geometry.coarse_size
-  row = (batch * math.prod(others) * math.prod(geometry.kernel_size)
-         * channels * np.dtype(dtype).itemsize)
-  return None if size * row <= 2 * BLOCK else max(1, BLOCK // row)
+def _block_rows(batch: int, channels: int, dtype, geometry: Geometry
+                ) -> int | None:
+  """Number of coarse rows in a block; None if all patches are small."""
+  values = batch * channels * math.prod(geometry.kernel_size)
+  return rows.count(values * np.dtype(dtype).itemsize, geometry, BLOCK,
+                    smallest=2 * BLOCK)

@@ -8,6 +8,7 @@ may be sharded over devices. Nothing is computed twice where blocks overlap.
 from collections.abc import Callable
 import dataclasses
 import itertools
+import math
 from typing import Any
 
 from jax import lax
@@ -46,6 +47,33 @@ def fold(body: Callable[[Any, Geometry, Any, Any], Any], carry,
         lambda i, carry, block=block, first=first, start=start: body(
             carry, block, first + i * rows, start + i * rows * stride), carry)
   return carry
+
+
+def count(size: int, geometry: Geometry, block: int, *, smallest: int
+          ) -> int | None:
+  """Chooses the number of coarse rows in a block.
+
+  Args:
+    size: bytes of the buffer for one coarse position.
+    geometry: sizes that relate the whole grids.
+    block: bytes of the buffer for a block; a single row may need more.
+    smallest: bytes of the whole buffer up to which blocks are not needed.
+
+  Returns:
+    The number; None if blocks are not needed, or impossible because there are
+    no rows or their size is unknown.
+  """
+  coarse = geometry.coarse_size
+  if not coarse or not all(isinstance(n, int) for n in (size, *coarse)):
+    return None
+  row = size * math.prod(coarse[1:])
+  if coarse[0] * row <= smallest:
+    return None
+  most = max(1, block // row)
+  # If the number divides the size, there is no smaller block at the end, which
+  # would be compiled by itself.
+  return next((n for n in range(most, most // 2, -1) if coarse[0] % n == 0),
+              most)
 
 
 def _block(geometry: Geometry, first: int, rows: int) -> Geometry:

@@ -9,13 +9,19 @@ convolutions, whose products are elementwise, this is the fastest form on CPUs.
 from collections.abc import Iterator
 import functools
 import itertools
+import math
 
 import jax
 from jax import lax
 import jax.numpy as jnp
 
+from tconv.forms import layout
+from tconv.forms import rows
 from tconv.forms import vjp
 from tconv.geometry import Geometry
+
+# Bytes of all products of a block, in depthwise kernel gradients.
+BLOCK = 4 * 2**20
 
 
 def conv_transpose(y: jax.Array, kernel: jax.Array, geometry: Geometry, *,
@@ -52,14 +58,39 @@ def conv_kernel_grad(x: jax.Array, y: jax.Array, geometry: Geometry, *,
   dtype = preferred_element_type or x.dtype
   groups = geometry.feature_group_count
   if (x.shape[-1], y.shape[-1]) == (groups, groups):
-    y = y.astype(dtype)
-    multiply = lambda seen: (seen * y).sum(range(y.ndim - 1))[None]
-  else:
-    multiply = lambda seen: _join(jnp.einsum(
-        '...gc,...go->cgo', _split(seen, groups), _split(y, groups),
-        precision=precision, preferred_element_type=dtype))
+    return _depthwise_kernel_grad(x, y.astype(dtype), geometry)
+  multiply = lambda seen: _join(jnp.einsum(
+      '...gc,...go->cgo', _split(seen, groups), _split(y, groups),
+      precision=precision, preferred_element_type=dtype))
   kernel = jnp.stack([multiply(seen) for seen in _seen(x, geometry)])
   return kernel.reshape(*geometry.kernel_size, *kernel.shape[1:])
+
+
+def _depthwise_kernel_grad(x: jax.Array, y: jax.Array, geometry: Geometry
+                           ) -> jax.Array:
+  """Sums products of channels by themselves, block by block of rows.
+
+  Every tap reads all of `y`. In blocks, the arrays stay in the cache meanwhile.
+  """
+  taps, channels = math.prod(geometry.kernel_size), y.shape[-1]
+
+  def multiply(x, y, block):
+    return jnp.stack([(seen * y).sum(range(y.ndim - 1))
+                      for seen in _seen(x, block)])
+
+  def add(kernel, block, first, start):
+    part = lax.dynamic_slice_in_dim(x, start, block.fine_size[0], 1)
+    return kernel + multiply(part, lax.dynamic_slice_in_dim(
+        y, first, block.coarse_size[0], 1), block)
+
+  count = rows.count(y.shape[0] * channels * taps * y.dtype.itemsize, geometry,
+                     BLOCK, smallest=8 * BLOCK)
+  if count is None:
+    kernel = multiply(x, y, geometry)
+  else:
+    kernel = rows.fold(
+        add, layout.zeros((taps, channels), y.dtype, like=y), geometry, count)
+  return kernel.reshape(*geometry.kernel_size, 1, channels)
 
 
 def _seen(x: jax.Array, geometry: Geometry) -> Iterator[jax.Array]:
