@@ -42,9 +42,6 @@ PLATFORMS = ('cpu', 'cuda', 'rocm', 'tpu')
 # Largest number of taps to write out as one product each: a program of this
 # length compiles in a second.
 _MANY_TAPS = 64
-# Largest size of all slices together, in elements. Beyond it, the allocator
-# needs new pages.
-_MANY_COPIES = 8e6
 # Largest accepted ratio of all multiply-adds to those that are not with zeros.
 _WASTE = 1.2
 
@@ -121,43 +118,103 @@ def _border_waste(geometry: Geometry) -> float:
 
 
 def _choose_cpu(operation: str, geometry: Geometry, shapes: tuple) -> str:
-  """The rule for CPUs, from the measurements in docs/benchmarks/cpu.md.
+  """The rule for CPUs: the form with the least estimated cost.
 
-  On CPUs, XLA's matmuls are as fast as those of other libraries, and most of
-  its other operations are slow.
+  docs/benchmarks/random.md shows how far the choice is from the best form.
   """
   (batch, *_, last), others = shapes
   groups = geometry.feature_group_count
   coarse = others[-1] // groups  # Channels of a group, on either side.
   fine = others[-2] if operation == 'conv_transpose' else last // groups
-  stride = math.prod(geometry.strides)
-  taps = math.prod(geometry.kernel_size)
-  overlap = taps / stride  # Number of patches that overlap at a fine position.
-
-  if groups > 1:  # XLA's kernel gradients are hundreds of times slower here.
-    if operation == 'conv_transpose' and stride > 1:
-      return 'overlap_add' if coarse == 1 else 'polyphase'
-    dense = operation == 'conv' and fine * coarse > 1
-    return 'polyphase' if dense or taps > _MANY_TAPS else 'taps'
-  if stride * fine >= 16 * coarse:  # Patches of the coarse grid are smaller.
-    return 'polyphase'
-  if operation == 'conv_transpose':
-    if stride == 1:
-      return 'lax'
-    return 'overlap_add' if overlap <= _MANY_TAPS else 'polyphase'
-  if operation == 'conv':
-    even = all(k % s == 0 for k, s in zip(
-        geometry.kernel_size, geometry.strides))
-    return 'overlap_add' if even and overlap <= 4 else 'vjp'
-  if geometry.num_axes < 3 and (overlap > 4 or fine <= 4):
-    return 'vjp'
+  if groups > 1 and fine == coarse == 1:
+    return _choose_cpu_depthwise(operation, geometry)
   sizes = (batch, *geometry.coarse_size)
   if not all(isinstance(size, int) for size in sizes):
     return 'overlap_add'  # Symbolic sizes: this form suits every size.
-  positions = math.prod(sizes)
-  copies = positions * taps * fine > _MANY_COPIES
-  return ('overlap_add' if copies or positions < 512 or taps > _MANY_TAPS
-          else 'taps')
+  costs = _costs(operation, geometry, math.prod(sizes) * groups, fine, coarse)
+  if groups > 1:  # XLA's convolutions are up to hundreds of times slower here.
+    costs = {form: cost for form, cost in costs.items()
+             if form not in _CONVOLUTIONS}
+  return min(costs, key=lambda form: costs[form])
+
+
+def _choose_cpu_depthwise(operation: str, geometry: Geometry) -> str:
+  """The rule for depthwise kernels, whose products are elementwise."""
+  if operation == 'conv_transpose' and math.prod(geometry.strides) > 1:
+    return 'overlap_add'
+  many = math.prod(geometry.kernel_size) > _MANY_TAPS
+  return 'polyphase' if many else 'taps'
+
+
+def _costs(operation: str, geometry: Geometry, positions: int, fine: int,
+           coarse: int) -> dict[str, float]:
+  """Estimates the cost of forms on a CPU, in multiply-adds of a matmul.
+
+  A matmul is fast. Copying an element to or from its operands takes as long as
+  tens of multiply-adds, so that a form is good if it copies little. The factors
+  were fitted to the times of 148 layers on two cores, most of them random.
+
+  Args:
+    operation: 'conv', 'conv_transpose' or 'conv_kernel_grad'.
+    geometry: sizes that relate the arrays.
+    positions: number of coarse positions of all images and groups.
+    fine: number of channels of a group on the fine grid.
+    coarse: number of channels of a group on the coarse grid.
+
+  Returns:
+    The cost by form, of those forms that may be the fastest.
+  """
+  taps, phases = math.prod(geometry.kernel_size), math.prod(geometry.strides)
+  shifts = math.prod(-(-extent // stride) for extent, stride in zip(
+      geometry.effective_kernel_size, geometry.strides))
+  # Elements that forms copy: patches of the fine grid, patches of the coarse
+  # grid (for all phases at once), `y` for each tap, and the kernel.
+  fine_patches = positions * taps * fine
+  coarse_patches = positions * shifts * coarse
+  repeated = positions * taps * coarse
+  kernel = taps * fine * coarse
+  few_axes = geometry.num_axes < 3  # XLA's 3-D convolutions are slow.
+  costs: dict[str, float]
+  if operation == 'conv_transpose':
+    # With groups, patches are also transposed, group by group.
+    copies = 27 if geometry.feature_group_count == 1 else 54
+    costs = {
+        'overlap_add': (positions * coarse * _columns(taps * fine)
+                        + copies * fine_patches),
+        'polyphase': (coarse_patches * _columns(phases * fine)
+                      + 190 * coarse_patches + 310 * kernel)}
+    if phases == 1 and few_axes:
+      costs['lax'] = repeated * _columns(fine) + 11 * repeated + 120 * kernel
+    return costs
+  x = positions * phases * fine
+  products = fine_patches * _columns(coarse)
+  products_of_phases = x * _columns(shifts * coarse)
+  if operation == 'conv':
+    costs = {
+        'overlap_add': products + 59 * fine_patches,
+        'polyphase': (products_of_phases + 10 * coarse_patches + 3 * x
+                      + 140 * kernel),
+        'taps': (products + 22 * fine_patches + 3 * repeated + 36 * kernel
+                 + 3.4e6 * taps),
+        'vjp': products + fine_patches + 5 * repeated + 17 * kernel}
+  else:
+    costs = {
+        'overlap_add': products + 28 * fine_patches + 2 * kernel,
+        'polyphase': (products_of_phases + 39 * coarse_patches + 12 * x
+                      + 14 * kernel),
+        'taps': products + 11 * fine_patches + 5 * repeated + 14 * kernel,
+        'vjp': products + 18 * fine_patches + repeated + 14 * kernel}
+  many_taps = taps > 4 * phases or fine <= 4 or operation == 'conv'
+  if not (few_axes and many_taps):  # XLA's kernel gradients are slow otherwise.
+    del costs['vjp']
+  if taps > _MANY_TAPS:
+    del costs['taps']
+  return costs
+
+
+def _columns(count: int) -> int:
+  """Columns that a matmul computes: vector registers hold 16 float32."""
+  return -(-count // 16) * 16
 
 
 def compute(operation: str, method: str, platform: str, lhs: jax.Array,
