@@ -1,6 +1,7 @@
 """Compiles each operation in each form, to check the rule of `dispatch`."""
 
 from collections.abc import Callable
+from collections.abc import Iterable
 import functools
 import math
 from typing import Any
@@ -34,14 +35,14 @@ class Contraction(NamedTuple):
   skipped: dict[str, str]
 
 
-def build(layer: layers.Layer, arrays: layers.Arrays,
-          operation: str) -> Contraction:
+def build(layer: layers.Layer, arrays: layers.Arrays, operation: str,
+          forms: Iterable[str] = dispatch.FORMS) -> Contraction:
   """Compiles one of `OPERATIONS` of a layer by each form."""
   y, kernel, x = map(jnp.asarray, arrays)
   operands = {'conv_transpose': (y, kernel), 'conv': (x, kernel),
               'conv_kernel_grad': (x, y)}[operation]
   calls, programs, skipped = {}, {}, {}
-  for method in ('auto', *dispatch.FORMS):
+  for method in ('auto', *forms):
     too_much = _too_much(layer, method)
     if too_much:
       skipped[method] = too_much
