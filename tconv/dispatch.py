@@ -176,8 +176,11 @@ def _costs(operation: str, geometry: Geometry, positions: int, fine: int,
   few_axes = geometry.num_axes < 3  # XLA's 3-D convolutions are slow.
   costs: dict[str, float]
   if operation == 'conv_transpose':
-    # With groups, patches are also transposed, group by group.
+    # With groups, patches are also transposed, group by group. The taps of a
+    # dilated kernel are added one by one, each to the whole grid.
     copies = 27 if geometry.feature_group_count == 1 else 54
+    if max(geometry.dilation, default=1) > 1:
+      copies *= phases
     costs = {
         'overlap_add': (positions * coarse * _columns(taps * fine)
                         + copies * fine_patches),
