@@ -104,9 +104,13 @@ def grid_test(x: jax.Array, period: int | Sequence[int], *,
   4.
 
   Args:
-    x: [N, *size, C] images, cropped as in `grid_level`.
-    period: as in `grid_level`.
-    exclude: as in `grid_level`.
+    x: [N, *size, C] images, with one to three spatial axes. Each axis is
+      cropped at its end to a multiple of the period.
+    period: period of the pattern in pixels, one int or one for each axis; 1 for
+      an axis without a pattern.
+    exclude: divisor of `period` whose bins are excluded. With period 4 and
+      exclude 2, lines of period 4 count and those of period 2 do not. The
+      default, 1, excludes the mean.
 
   Returns:
     [N, C] p-values in (0, 1]. Small values are evidence of a pattern.
