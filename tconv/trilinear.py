@@ -23,14 +23,12 @@ Policies of `jax.checkpoint` that save lax's products by name, such as
 works.
 """
 
-from collections.abc import Callable
 import dataclasses
 import functools
 
 import jax
 from jax import lax
 from jax.experimental import jet
-from jax.experimental.xla_metadata import set_xla_metadata
 from jax.extend import core
 from jax.interpreters import ad
 from jax.interpreters import batching
@@ -44,6 +42,7 @@ import numpy as np
 from tconv import dispatch
 from tconv import sharding
 from tconv import tuning_cache
+from tconv.forms import calls
 from tconv.forms import layout
 from tconv.geometry import Geometry
 
@@ -117,42 +116,14 @@ def _compute(lhs, rhs, *, operation, geometry, precision, dtype, method,
       precision=precision, dtype=wide)
   if (platform == 'cpu' and operation == 'conv_transpose'
       and method in _SUMS):
-    compute = _unfused(compute, f'tconv_{operation}_{method}')
+    # A reduction of the result, such as a loss, would be fused with the sums
+    # and computed with them on one thread.
+    compute = calls.outlined(compute, f'tconv_{operation}_{method}')
   result = compute(lhs, rhs)
   if operation == 'conv_transpose':
     result = layout.extend(
         result, tuple((-lo, -hi) for lo, hi in added))
   return result.astype(dtype)
-
-
-def _unfused(function: Callable[..., jax.Array],
-             name: str) -> Callable[..., jax.Array]:
-  """Keeps XLA from fusing a function with the operations that use its result.
-
-  XLA's CPU compiler would fuse the sums of a form into a reduction of the
-  result, such as a mean squared error. It would then compute both on one
-  thread, which is several times slower than separately. An optimization barrier
-  does not help, because it is removed before fusion. A call that must not be
-  inlined does.
-
-  Args:
-    function: function of arrays.
-    name: name of the call in the compiled program and in profiles.
-
-  Returns:
-    The function, as a call in the compiled program.
-  """
-
-  def call(*operands):
-    return function(*operands)
-
-  call.__name__ = name
-
-  def apply(*operands):
-    with set_xla_metadata(inlineable='false'):
-      return jax.jit(call)(*operands)
-
-  return apply
 
 
 def _shape(operation, lhs, rhs, geometry):

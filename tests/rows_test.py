@@ -37,6 +37,13 @@ class BlocksTest(parameterized.TestCase):
     with mock.patch.object(overlap_add, 'BLOCK', 1000):  # A row or a few.
       agreement_test.check_forms(geometry, methods=['overlap_add'])
 
+  @parameterized.parameters(1, 2)
+  def test_blocks_that_do_not_divide_the_rows(self, groups):
+    geometry = geometry_lib.conv_geometry(
+        (14, 6), (3, 3), (2, 2), 'SAME', (1, 1), groups)
+    with mock.patch.object(rows, 'count', return_value=3):  # Of 7 rows.
+      agreement_test.check_forms(geometry, methods=['overlap_add'])
+
   @hypothesis.settings(max_examples=30, deadline=None, derandomize=True)
   @hypothesis.given(agreement_test.geometries(), st.integers(1, 3))
   def test_each_row_is_in_one_block(self, geometry, count):
@@ -55,6 +62,24 @@ class BlocksTest(parameterized.TestCase):
     seen = rows.fold(body, jnp.zeros(geometry.coarse_size[0], int), geometry,
                      count)
     np.testing.assert_array_equal(seen, 1)
+
+  @hypothesis.settings(max_examples=30, deadline=None, derandomize=True)
+  @hypothesis.given(st.integers(1, 20), st.data())
+  def test_equal_blocks_cover_each_row_and_tell_which_they_repeat(
+      self, size, data):
+    count = data.draw(st.integers(1, size))
+
+    def body(seen, first, again):
+      here = jnp.arange(size)
+      return seen + jnp.where(
+          (here >= first) & (here < first + count),
+          jnp.where(here < first + again, 100, 1), 0)
+
+    seen = rows.loop(body, jnp.zeros(size, int), size, count)
+    np.testing.assert_array_equal(seen % 100, 1)
+    here, start = np.arange(size), size - count  # Of the last block.
+    np.testing.assert_array_equal(
+        seen // 100, (here >= start) & (here < start + -size % count))
 
   @parameterized.parameters('conv_transpose', 'conv', 'conv_kernel_grad')
   def test_the_buffer_is_bounded_and_a_batch_stays_on_its_devices(

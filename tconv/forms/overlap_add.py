@@ -7,13 +7,14 @@ row for each coarse position. The patches are copied from the fine grid
 All patches together are many times larger than the grid. So large arrays are
 processed in blocks of rows, whose patches stay in the cache.
 
-Letters in the einsums: m positions, k taps, g groups, c fine and o coarse
-channels of a group.
+Letters in the einsums: m coarse positions of all images, q taps and fine
+channels, o coarse channels. Groups are a leading axis.
 
 Further option:
   blocks: whether to process large arrays block by block.
 """
 
+import functools
 import math
 
 import jax
@@ -21,6 +22,7 @@ from jax import lax
 import jax.numpy as jnp
 import numpy as np
 
+from tconv.forms import groups
 from tconv.forms import layout
 from tconv.forms import patches
 from tconv.forms import rows
@@ -42,28 +44,44 @@ def conv_transpose(y: jax.Array, kernel: jax.Array, geometry: Geometry, *,
   """
   batch, channels = y.shape[0], kernel.shape[-2] * geometry.feature_group_count
   dtype = preferred_element_type or y.dtype
+  if y.shape[-1] == geometry.feature_group_count:
+    return _stamp_depthwise(y.astype(dtype), kernel, geometry)
+  kernel, geometry = groups.bundle(kernel, geometry)
+  weights = _matrices(kernel, geometry)
 
   def stamp(y, block):
-    sizes = _sizes(batch, channels, y.shape[-1], block)
-    if sizes['o'] == 1:  # Fused into the sum: no patch is written to memory.
-      weights = kernel.reshape(1, sizes['k'], sizes['c'], sizes['g'])
-      stamps = y.reshape(-1, 1, sizes['g'], 1).astype(dtype) * jnp.swapaxes(
-          weights, -1, -2)
-    else:
-      stamps = _product('mgo,kcgo->mkgc', y, kernel, sizes, precision, dtype)
-    return patches.overlap(stamps.reshape(
-        batch, *block.coarse_size, *block.kernel_size, channels), block)
+    stamps = _product('mo,qo->mq', _matrices(y, geometry), weights, precision,
+                      dtype)
+    x = patches.overlap(stamps.reshape(
+        -1, batch, *block.coarse_size, *block.kernel_size,
+        kernel.shape[-2]), block)
+    return jnp.moveaxis(x, 0, -2).reshape(batch, *block.fine_size, channels)
 
   def add(x, block, first, start):
-    stamped = stamp(_cut(y, first, block.coarse_size), block)
-    stamped += _cut(x, start, block.fine_size)
+    stamped = stamp(_cut(y, first, block.coarse_size[0]), block)
+    stamped += _cut(x, start, block.fine_size[0])
     return lax.dynamic_update_slice_in_dim(x, stamped, start, 1)
 
   count = _block_rows(batch, channels, dtype, geometry) if blocks else None
-  if count is None or _sizes(batch, channels, y.shape[-1], geometry)['o'] == 1:
+  if count is None:
     return stamp(y, geometry)
   x = layout.zeros((batch, *geometry.fine_size, channels), dtype, like=y)
   return rows.fold(add, x, geometry, count)
+
+
+def _stamp_depthwise(y: jax.Array, kernel: jax.Array, geometry: Geometry
+                     ) -> jax.Array:
+  """Transposes a convolution to groups of one channel.
+
+  Products are fused into the sum: no patch is written to memory.
+  """
+  *taps, fine, coarse = kernel.shape
+  kernel = jnp.swapaxes(kernel, -1, -2).reshape(
+      *(1,) * (y.ndim - 1), *taps, coarse, fine)
+  stamps = kernel * y.reshape(
+      *y.shape[:-1], *(1,) * len(taps), coarse, 1)
+  return patches.overlap(
+      stamps.reshape(*y.shape[:-1], *taps, coarse * fine), geometry)
 
 
 def conv(x: jax.Array, kernel: jax.Array, geometry: Geometry, *,
@@ -72,89 +90,93 @@ def conv(x: jax.Array, kernel: jax.Array, geometry: Geometry, *,
   """Convolves by one matmul of [N * coarse, K * C] patches by [K * C, O]."""
   batch, channels, features = x.shape[0], x.shape[-1], kernel.shape[-1]
   dtype = preferred_element_type or x.dtype
+  kernel, geometry = groups.bundle(kernel, geometry)
+  weights = _matrices(kernel, geometry)
 
-  def multiply(x, block):
-    y = _product(
-        'mkgc,kcgo->mgo', patches.extract(x, block), kernel,
-        _sizes(batch, channels, features, block), precision, dtype)
-    return y.reshape(batch, *block.coarse_size, features)
-
-  def write(y, block, first, start):
-    return lax.dynamic_update_slice_in_dim(
-        y, multiply(_cut(x, start, block.fine_size), block), first, 1)
+  def multiply(*block):
+    seen = patches.extract(x, geometry, *block)
+    y = groups.join(_product('mq,qo->mo', seen, weights, precision, dtype))
+    return y.reshape(batch, -1, *geometry.coarse_size[1:], features)
 
   count = _block_rows(batch, channels, x.dtype, geometry) if blocks else None
   if count is None:
-    return multiply(x, geometry)
-  y = layout.zeros((batch, *geometry.coarse_size, features), dtype, like=x)
-  return rows.fold(write, y, geometry, count)
+    return multiply().reshape(batch, *geometry.coarse_size, features)
+  return rows.loop(
+      lambda y, first, _: lax.dynamic_update_slice_in_dim(
+          y, multiply(first, count), first, 1),
+      layout.zeros((batch, *geometry.coarse_size, features), dtype, like=x),
+      geometry.coarse_size[0], count)
 
 
 def conv_kernel_grad(x: jax.Array, y: jax.Array, geometry: Geometry, *,
                      precision=None, preferred_element_type=None,
-                   blocks: bool = True) -> jax.Array:
+                     blocks: bool = True) -> jax.Array:
   """Computes the kernel gradient by one matmul of patches and `y`.
 
   The matrix of patches is [K * C, N * coarse].
   """
   batch, channels, features = x.shape[0], x.shape[-1], y.shape[-1]
   dtype = preferred_element_type or x.dtype
-  whole = _sizes(batch, channels, features, geometry)
-  # XLA transposes the first of two matrices whose rows are summed. It should be
+  count = geometry.feature_group_count
+  geometry = groups.bundled(geometry, channels // count, features // count)
+  bundles = geometry.feature_group_count
+  # Columns of the matrices: those of patches, and those of y.
+  shape = [math.prod(geometry.kernel_size) * channels // bundles,
+           features // bundles]
+  # One of two matrices whose rows are summed must be transposed. It should be
   # y, the smaller one, although the result is then transposed as well. This is
-  # faster if there are more rows than columns in the result.
-  swap = not isinstance(whole['m'], int) or whole['m'] > whole['o']
+  # faster if there are more rows than columns of y.
+  positions = batch * math.prod(geometry.coarse_size)
+  swap = not isinstance(positions, int) or positions > shape[1]
+  if swap:
+    shape.reverse()
 
-  def multiply(x, y, block):
-    sizes = _sizes(batch, channels, features, block)
-    seen = patches.extract(x, block)
-    if swap:
-      return _product('mgo,mkgc->gokc', y, seen, sizes, precision, dtype)
-    return _product('mkgc,mgo->gkco', seen, y, sizes, precision, dtype)
+  def multiply(y, *block):
+    seen, y = patches.extract(x, geometry, *block), _matrices(y, geometry)
+    if swap:  # The barrier makes XLA transpose y at once, not in the product.
+      y = lax.optimization_barrier(jnp.swapaxes(y, 1, 2))
+      return _product('om,mq->oq', y, seen, precision, dtype)
+    return _product('mq,mo->qo', seen, y, precision, dtype)
 
-  def add(total, block, first, start):
-    return total + multiply(_cut(x, start, block.fine_size),
-                            _cut(y, first, block.coarse_size), block)
+  def add(size, total, first, again):
+    part = _cut(y, first, size)
+    row = lax.broadcasted_iota(np.int32, part.shape, 1)
+    part = jnp.where(row < again, jnp.zeros((), part.dtype), part)
+    return total + multiply(part, first, size)
 
-  count = _block_rows(batch, channels, x.dtype, geometry) if blocks else None
-  if count is None:
-    kernel = multiply(x, y, geometry)
+  size = _block_rows(batch, channels, x.dtype, geometry) if blocks else None
+  if size is None:
+    kernel = multiply(y)
   else:
-    shape = [whole[letter] for letter in ('gokc' if swap else 'gkco')]
-    kernel = rows.fold(
-        add, layout.zeros(shape, dtype, like=x), geometry, count)
+    total = layout.zeros((bundles, *shape), dtype, like=x)
+    kernel = rows.loop(functools.partial(add, size), total,
+                       geometry.coarse_size[0], size)
   if swap:  # The barrier keeps XLA from swapping the two back.
-    kernel = lax.optimization_barrier(kernel).transpose(2, 3, 0, 1)
-  else:
-    kernel = kernel.transpose(1, 2, 0, 3)
-  return kernel.reshape(*geometry.kernel_size, whole['c'], features)
+    kernel = jnp.swapaxes(lax.optimization_barrier(kernel), 1, 2)
+  kernel = groups.join(kernel).reshape(
+      *geometry.kernel_size, channels // bundles, features)
+  return groups.unbundle(kernel, count, bundles)
 
 
-def _cut(a: jax.Array, first, size: tuple[int, ...]) -> jax.Array:
-  """The block of an [N, *size, C] array that begins at row `first`."""
-  return lax.dynamic_slice_in_dim(a, first, size[0], 1)
+def _cut(a: jax.Array, first, count: int) -> jax.Array:
+  """Rows of an [N, *size, C] array, from row `first` on."""
+  return lax.dynamic_slice_in_dim(a, first, count, 1)
 
 
-def _sizes(batch: int, channels: int, features: int, block: Geometry) -> dict:
-  """The sizes that the letters of the einsums stand for."""
-  groups = block.feature_group_count
-  return {'m': batch * math.prod(block.coarse_size),
-          'k': math.prod(block.kernel_size), 'g': groups,
-          'c': channels // groups, 'o': features // groups}
+def _matrices(a: jax.Array, geometry: Geometry) -> jax.Array:
+  """[..., groups * C] -> [groups, M, C], a matrix for each group."""
+  return groups.split(a.reshape(-1, a.shape[-1]), geometry.feature_group_count)
 
 
-def _product(letters: str, a: jax.Array, b: jax.Array, sizes: dict, precision,
-             dtype) -> jax.Array:
-  """An einsum of two arrays after a reshape to the sizes of their letters."""
-  shape = [sizes[letter] for letter in letters.split('->')[1]]
-  if sizes['g'] == 1:  # XLA would copy arrays of more than two axes.
-    letters = letters.replace('g', '').replace('kc', 'q')
-    sizes = {**sizes, 'q': sizes['k'] * sizes['c']}
-  lhs, rhs = ([sizes[letter] for letter in term]
-              for term in letters.split('->')[0].split(','))
-  product = jnp.einsum(letters, a.reshape(lhs), b.reshape(rhs),
-                       precision=precision, preferred_element_type=dtype)
-  return product.reshape(shape)
+def _product(letters: str, a: jax.Array, b: jax.Array, precision, dtype
+             ) -> jax.Array:
+  """An einsum of matrices for each group, the first axis of all arrays."""
+  product = functools.partial(
+      jnp.einsum, precision=precision, preferred_element_type=dtype)
+  if a.shape[0] == 1:  # XLA would copy arrays of more than two axes.
+    return product(letters, a[0], b[0])[None]
+  lhs, rhs, result = letters.replace('->', ',').split(',')
+  return product(f'g{lhs},g{rhs}->g{result}', a, b)
 
 
 def _block_rows(batch: int, channels: int, dtype, geometry: Geometry

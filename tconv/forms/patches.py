@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import math
 from typing import NamedTuple
 
 import jax
@@ -9,32 +10,70 @@ from jax import lax
 import jax.numpy as jnp
 import numpy as np
 
+from tconv.forms import calls
 from tconv.geometry import Geometry
 
 
-def extract(x: jax.Array, geometry: Geometry) -> jax.Array:
+def extract(x: jax.Array, geometry: Geometry, first=0,
+            rows: int | None = None) -> jax.Array:
   """Copies the patch that each coarse position reads (im2col).
 
   Args:
-    x: [N, *fine, C] array.
+    x: [N, *fine, groups * C] array.
     geometry: sizes that relate the two grids, without negative padding.
+    first: first position on the first coarse axis, an int or a scalar array.
+    rows: number of positions on that axis; by default, all.
 
   Returns:
-    [N, *coarse, *K, C] array, zero outside of the fine grid.
+    [groups, N * coarse, K * C] array, zero outside of the fine grid.
   """
-  n = geometry.num_axes
+  coarse = geometry.coarse_size if rows is None else (
+      rows, *geometry.coarse_size[1:])
+  # XLA would fuse the copy with this reshape into matrices. It would then find
+  # each element by divisions, which takes up to five times as long. In a loop,
+  # it would also write a padded copy of x first.
+  patches = calls.outlined(
+      functools.partial(_extract, geometry=geometry, coarse=coarse),
+      'tconv_patches')(x, jnp.asarray(first, np.int32))
+  return patches.reshape(
+      patches.shape[0], x.shape[0] * math.prod(coarse), -1)
+
+
+def _extract(x: jax.Array, first: jax.Array, geometry: Geometry,
+             coarse: tuple[int, ...]) -> jax.Array:
+  """[groups, N, *coarse, *K, C]; without its last axis if C is 1.
+
+  One gather, in the order of the result: a transpose would copy it again.
+  """
+  n, groups = geometry.num_axes, geometry.feature_group_count
+  if n == 0:
+    return x.reshape(x.shape[0], groups, -1).swapaxes(0, 1)
   x = lax.pad(x, jnp.zeros((), x.dtype), (
       (0, 0, 0), *((lo, hi, 0) for lo, hi in geometry.padding), (0, 0, 0)))
-  for axis in range(n):  # A fine axis becomes a coarse one and one of taps.
-    coarse = geometry.coarse_size[axis]
-    arange = np.arange if isinstance(coarse, int) else jnp.arange
-    taps = np.arange(geometry.kernel_size[axis]) * geometry.dilation[axis]
-    reach = arange(coarse)[:, None] * geometry.strides[axis] + taps[None]
-    x = jnp.take(x, reach, axis=1 + 2 * axis, mode='clip')
-  x = x.transpose(0, *range(1, 2 * n, 2), *range(2, 2 * n + 1, 2), 2 * n + 1)
-  # The barrier keeps XLA from merging this with a reshape into a matrix, where
-  # it would compute the place of each element by divisions.
-  return lax.optimization_barrier(x)
+  x = x.reshape(*x.shape[:-1], groups, x.shape[-1] // groups)
+  # On the last axis, the taps of a patch are neighbors, and one slice.
+  *sizes, extent = geometry.effective_kernel_size
+  shape = (groups, x.shape[0], *coarse, *geometry.kernel_size[:-1])
+  position = functools.partial(lax.broadcasted_iota, np.int32, shape)
+  starts = [position(2 + axis) * stride
+            for axis, stride in enumerate(geometry.strides)]
+  starts[0] += first * geometry.strides[0]
+  for axis in range(len(sizes)):
+    starts[axis] += geometry.dilation[axis] * position(2 + n + axis)
+  seen = lax.gather(
+      x, jnp.stack(starts, -1),
+      lax.GatherDimensionNumbers(
+          offset_dims=(2 * n + 1, 2 * n + 2),
+          collapsed_slice_dims=tuple(range(1, n)),
+          start_index_map=tuple(range(1, n + 1)),
+          operand_batching_dims=(0, n + 1),
+          start_indices_batching_dims=(1, 0)),
+      (*(1,) * n, extent, 1, x.shape[-1]),
+      mode=lax.GatherScatterMode.PROMISE_IN_BOUNDS)
+  seen = lax.slice_in_dim(seen, 0, extent, geometry.dilation[-1],
+                          axis=2 * n + 1)
+  # XLA may place an axis of size 1 elsewhere in memory, and then copy.
+  return seen[..., 0] if x.shape[-1] == 1 else seen
 
 
 def overlap(patches: jax.Array, geometry: Geometry) -> jax.Array:
@@ -46,13 +85,14 @@ def overlap(patches: jax.Array, geometry: Geometry) -> jax.Array:
   or k for a dilated kernel.
 
   Args:
-    patches: [N, *coarse, *K, C] array.
+    patches: [..., *coarse, *K, C] array.
     geometry: sizes that relate the two grids.
 
   Returns:
-    [N, *fine, C] array.
+    [..., *fine, C] array.
   """
   n = geometry.num_axes
+  leading = patches.shape[:-2 * n - 1]
   zero = jnp.zeros((), patches.dtype)
   axes = [_layers(*sizes) for sizes in zip(
       geometry.kernel_size, geometry.strides, geometry.dilation)]
@@ -62,11 +102,11 @@ def overlap(patches: jax.Array, geometry: Geometry) -> jax.Array:
                 geometry.fine_size, geometry.padding)]
 
   def layer(parts):
-    """Places some neighboring taps of all patches: [N, *blocks, *s, C]."""
-    taps = patches[(slice(None),) * (n + 1) + tuple(
-        slice(part.first, part.first + part.count) for part in parts)]
+    """Places some neighboring taps of all patches: [..., *blocks, *s, C]."""
+    taps = patches[..., *(
+        slice(part.first, part.first + part.count) for part in parts), :]
     return lax.pad(taps, zero, (
-        (0, 0, 0),
+        *((0, 0, 0),) * len(leading),
         *((part.block, b - c - part.block, 0)
           for part, b, c in zip(parts, blocks, geometry.coarse_size)),
         *((part.phase, s - part.count - part.phase, 0)
@@ -74,16 +114,15 @@ def overlap(patches: jax.Array, geometry: Geometry) -> jax.Array:
         (0, 0, 0)))
 
   x = functools.reduce(jnp.add, map(layer, itertools.product(*axes)))
+  first = len(leading)
   x = x.transpose(
-      0, *(axis for i in range(n) for axis in (1 + i, n + 1 + i)), 2 * n + 1)
+      *range(first), *(axis for i in range(first, first + n)
+                       for axis in (i, n + i)), first + 2 * n)
   x = x.reshape(
-      x.shape[0], *(b * s for b, s in zip(blocks, geometry.strides)),
+      *leading, *(b * s for b, s in zip(blocks, geometry.strides)),
       x.shape[-1])
-  starts = [lo for lo, _ in geometry.padding]
-  return lax.slice(
-      x, (0, *starts, 0),
-      (x.shape[0], *(lo + fine for lo, fine in zip(
-          starts, geometry.fine_size)), x.shape[-1]))
+  return x[..., *(slice(lo, lo + fine) for (lo, _), fine in zip(
+      geometry.padding, geometry.fine_size)), :]
 
 
 class _Layer(NamedTuple):

@@ -12,6 +12,7 @@ import math
 from typing import Any
 
 from jax import lax
+import jax.numpy as jnp
 
 from tconv.geometry import Geometry
 
@@ -47,6 +48,30 @@ def fold(body: Callable[[Any, Geometry, Any, Any], Any], carry,
         lambda i, carry, block=block, first=first, start=start: body(
             carry, block, first + i * rows, start + i * rows * stride), carry)
   return carry
+
+
+def loop(body: Callable[[Any, Any, Any], Any], carry, size: int, rows: int):
+  """Applies a function to equal blocks of rows, which cover all.
+
+  Unlike in `fold`, the function sees whole arrays and compiles once.
+
+  Args:
+    body: function `body(carry, first, again)` that returns the next carry, with
+      the first row of a block, and the number of its rows that the block before
+      contains too.
+    carry: carry of the first call.
+    size: number of all rows.
+    rows: number of rows in a block.
+
+  Returns:
+    The carry that the last call returned.
+  """
+
+  def step(index, carry):
+    first = jnp.minimum(index * rows, size - rows)
+    return body(carry, first, index * rows - first)
+
+  return lax.fori_loop(0, -(-size // rows), step, carry)
 
 
 def count(size: int, geometry: Geometry, block: int, *, smallest: int
