@@ -9,6 +9,7 @@ and with respect to the second `conv_kernel_grad`.
 from collections.abc import Callable
 import functools
 import math
+import operator
 
 import jax
 import numpy as np
@@ -41,7 +42,19 @@ _CONVOLUTIONS = ('cudnn', 'lax', 'vjp')
 PLATFORMS = ('cpu', 'cuda', 'rocm', 'tpu')
 # Largest number of taps to write out as one product each: a program of this
 # length compiles in a second.
-_MANY_TAPS = 64
+_MANY_TAPS = 100
+# Largest number of shifted arrays to add at once.
+_MANY_TERMS = 16
+# Multiply-adds on a CPU that take as long as copying one element: of patches of
+# the fine grid, of y and of the kernel in 'overlap_add'; of patches of the
+# coarse grid, of x and of the kernel in 'polyphase'. They were fitted to the
+# times of 110 layers on two cores, of which 80 were random.
+_COPIES = {
+    'conv_transpose': {'overlap_add': (40, 0, 0), 'polyphase': (75, 60, 200)},
+    'conv': {'overlap_add': (20, 110, 0), 'polyphase': (90, 65, 55)},
+    'conv_kernel_grad': {'overlap_add': (27, 115, 20),
+                         'polyphase': (75, 150, 55)},
+}
 # Largest accepted ratio of all multiply-adds to those that are not with zeros.
 _WASTE = 1.2
 
@@ -131,19 +144,18 @@ def _choose_cpu(operation: str, geometry: Geometry, shapes: tuple) -> str:
   sizes = (batch, *geometry.coarse_size)
   if not all(isinstance(size, int) for size in sizes):
     return 'overlap_add'  # Symbolic sizes: this form suits every size.
-  costs = _costs(operation, geometry, math.prod(sizes) * groups, fine, coarse)
-  if groups > 1:  # XLA's convolutions are up to hundreds of times slower here.
-    costs = {form: cost for form, cost in costs.items()
-             if form not in _CONVOLUTIONS}
+  costs = _costs(operation, geometry, math.prod(sizes), fine, coarse)
   return min(costs, key=lambda form: costs[form])
 
 
 def _choose_cpu_depthwise(operation: str, geometry: Geometry) -> str:
   """The rule for depthwise kernels, whose products are elementwise."""
+  taps = math.prod(geometry.kernel_size)
   if operation == 'conv_transpose' and math.prod(geometry.strides) > 1:
-    return 'overlap_add'
-  many = math.prod(geometry.kernel_size) > _MANY_TAPS
-  return 'polyphase' if many else 'taps'
+    # The number of arrays that are added.
+    terms = taps if max(geometry.dilation) > 1 else _shifts(geometry)
+    return 'polyphase' if terms > _MANY_TERMS else 'overlap_add'
+  return 'polyphase' if taps > _MANY_TAPS else 'taps'
 
 
 def _costs(operation: str, geometry: Geometry, positions: int, fine: int,
@@ -151,69 +163,42 @@ def _costs(operation: str, geometry: Geometry, positions: int, fine: int,
   """Estimates the cost of forms on a CPU, in multiply-adds of a matmul.
 
   A matmul is fast. Copying an element to or from its operands takes as long as
-  tens of multiply-adds, so that a form is good if it copies little. The factors
-  were fitted to the times of 148 layers on two cores, most of them random and
-  none with groups. The factor of patches with groups was chosen on 24 others.
+  tens of multiply-adds, so that a form is good if it copies little.
 
   Args:
     operation: 'conv', 'conv_transpose' or 'conv_kernel_grad'.
     geometry: sizes that relate the arrays.
-    positions: number of coarse positions of all images and groups.
+    positions: number of coarse positions of all images.
     fine: number of channels of a group on the fine grid.
     coarse: number of channels of a group on the coarse grid.
 
   Returns:
-    The cost by form, of those forms that may be the fastest.
+    The cost of 'overlap_add' and of 'polyphase', for each group.
   """
   taps, phases = math.prod(geometry.kernel_size), math.prod(geometry.strides)
-  shifts = math.prod(-(-extent // stride) for extent, stride in zip(
-      geometry.effective_kernel_size, geometry.strides))
-  # Elements that forms copy: patches of the fine grid, patches of the coarse
-  # grid (for all phases at once), `y` for each tap, and the kernel.
-  fine_patches = positions * taps * fine
-  coarse_patches = positions * shifts * coarse
-  repeated = positions * taps * coarse
-  kernel = taps * fine * coarse
-  few_axes = geometry.num_axes < 3  # XLA's 3-D convolutions are slow.
-  costs: dict[str, float]
+  shifts = _shifts(geometry)
+  patches, windows = positions * taps * fine, positions * shifts * coarse
+  x, y = positions * phases * fine, positions * coarse
+  copied = {'overlap_add': (patches, y, taps * fine * coarse),
+            'polyphase': (windows, x, shifts * phases * fine * coarse)}
   if operation == 'conv_transpose':
-    # With groups, patches are also transposed, group by group. The taps of a
-    # dilated kernel are added one by one, each to the whole grid.
-    copies = 27 if geometry.feature_group_count == 1 else 54
+    products = {'overlap_add': y * _columns(taps * fine),
+                'polyphase': windows * _columns(phases * fine)}
     if max(geometry.dilation, default=1) > 1:
-      copies *= phases
-    costs = {
-        'overlap_add': (positions * coarse * _columns(taps * fine)
-                        + copies * fine_patches),
-        'polyphase': (coarse_patches * _columns(phases * fine)
-                      + 190 * coarse_patches + 310 * kernel)}
-    if phases == 1 and few_axes:
-      costs['lax'] = repeated * _columns(fine) + 11 * repeated + 120 * kernel
-    return costs
-  x = positions * phases * fine
-  products = fine_patches * _columns(coarse)
-  products_of_phases = x * _columns(shifts * coarse)
-  if operation == 'conv':
-    costs = {
-        'overlap_add': products + 59 * fine_patches,
-        'polyphase': (products_of_phases + 10 * coarse_patches + 3 * x
-                      + 140 * kernel),
-        'taps': (products + 22 * fine_patches + 3 * repeated + 36 * kernel
-                 + 3.4e6 * taps),
-        'vjp': products + fine_patches + 5 * repeated + 17 * kernel}
+      # Taps are added one by one, each to the whole grid.
+      copied['overlap_add'] = (patches * phases, y, 0)
   else:
-    costs = {
-        'overlap_add': products + 28 * fine_patches + 2 * kernel,
-        'polyphase': (products_of_phases + 39 * coarse_patches + 12 * x
-                      + 14 * kernel),
-        'taps': products + 11 * fine_patches + 5 * repeated + 14 * kernel,
-        'vjp': products + 18 * fine_patches + repeated + 14 * kernel}
-  many_taps = taps > 4 * phases or fine <= 4 or operation == 'conv'
-  if not (few_axes and many_taps):  # XLA's kernel gradients are slow otherwise.
-    del costs['vjp']
-  if taps > _MANY_TAPS:
-    del costs['taps']
-  return costs
+    products = {'overlap_add': patches * _columns(coarse),
+                'polyphase': x * _columns(shifts * coarse)}
+  return {
+      form: products[form] + sum(map(operator.mul, factors, copied[form]))
+      for form, factors in _COPIES[operation].items()}
+
+
+def _shifts(geometry: Geometry) -> int:
+  """Number of coarse positions that reach the same fine position."""
+  return math.prod(-(-extent // stride) for extent, stride in zip(
+      geometry.effective_kernel_size, geometry.strides))
 
 
 def _columns(count: int) -> int:
