@@ -50,10 +50,10 @@ _MANY_TERMS = 16
 # coarse grid, of x and of the kernel in 'polyphase'. They were fitted to the
 # times of 110 layers on two cores, of which 80 were random.
 _COPIES = {
-    'conv_transpose': {'overlap_add': (40, 0, 0), 'polyphase': (75, 60, 200)},
-    'conv': {'overlap_add': (20, 110, 0), 'polyphase': (90, 65, 55)},
-    'conv_kernel_grad': {'overlap_add': (27, 115, 20),
-                         'polyphase': (75, 150, 55)},
+    'conv_transpose': {'overlap_add': (60, 0, 0), 'polyphase': (70, 100, 400)},
+    'conv': {'overlap_add': (20, 135, 0), 'polyphase': (95, 65, 55)},
+    'conv_kernel_grad': {'overlap_add': (22, 80, 10),
+                         'polyphase': (55, 135, 40)},
 }
 # Largest accepted ratio of all multiply-adds to those that are not with zeros.
 _WASTE = 1.2

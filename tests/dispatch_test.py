@@ -63,7 +63,7 @@ class AutoTest(parameterized.TestCase):
         ((16, (4, 4), 1024, 512, 4, 2, 1), *['overlap_add'] * 3),
         ((1, (16, 16), 21, 21, 64, 32, 1), 'polyphase', 'polyphase',
          'overlap_add'),
-        ((4, (32, 32), 2, 64, 4, 2, 1), *['polyphase'] * 3),
+        ((4, (32, 32), 1, 64, 4, 2, 1), *['polyphase'] * 3),
         ((4, (32, 32), 64, 64, 4, 2, 4), 'polyphase', *['overlap_add'] * 2),
         ((4, (56, 56), 128, 128, 3, 1, 128), *['taps'] * 3),
         ((4, (56, 56), 128, 128, 4, 2, 128), 'overlap_add', 'taps', 'taps'),

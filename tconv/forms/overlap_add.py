@@ -184,4 +184,4 @@ def _block_rows(batch: int, channels: int, dtype, geometry: Geometry
   """Number of coarse rows in a block; None if all patches are small."""
   values = batch * channels * math.prod(geometry.kernel_size)
   return rows.count(values * np.dtype(dtype).itemsize, geometry, BLOCK,
-                    smallest=2 * BLOCK)
+                    smallest=3 * BLOCK)
