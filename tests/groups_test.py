@@ -19,13 +19,13 @@ class GroupsTest(parameterized.TestCase):
 
   # Groups, channels of a group on either side, and the bundles of them.
   @parameterized.parameters(
-      (1, 3, 5, 1), (4, 16, 16, 4), (4, 2, 64, 4), (6, 7, 8, 3), (6, 1, 1, 1),
-      (64, 1, 1, 4), (7, 15, 15, 1))
+      (1, 3, 5, 1), (4, 8, 8, 4), (4, 2, 64, 4), (6, 3, 4, 3), (6, 1, 1, 1),
+      (64, 1, 1, 8), (7, 7, 7, 1))
   def test_bundles_are_not_small(self, count, fine, coarse, expected):
     bundled = groups.bundled(_geometry(count), fine, coarse)
     self.assertEqual(bundled.feature_group_count, expected)
 
-  @parameterized.parameters((8, 4, 2), (6, 3, 5), (32, 1, 2))
+  @parameterized.parameters((8, 4, 2), (6, 3, 5), (16, 1, 2))
   def test_a_bundle_is_block_diagonal(self, count, fine, coarse):
     kernel = integers(0, (3, 3, fine, count * coarse))
     dense, geometry = groups.bundle(jnp.asarray(kernel), _geometry(count))

@@ -15,7 +15,7 @@ import numpy as np
 from tconv.geometry import Geometry
 
 # Groups with fewer channels on both sides are bundled.
-_CHANNELS = 16
+_CHANNELS = 8
 
 
 def bundled(geometry: Geometry, fine: int, coarse: int) -> Geometry:

@@ -1,8 +1,8 @@
-"""A loop over blocks of rows, which keeps a buffer of patches small.
+"""Loops over blocks of rows, which keep a buffer of patches small.
 
 A row is everything at one position of the first spatial axis, for all images of
 the batch. Arrays are split into rows and not into images, because the batch
-may be sharded over devices. Nothing is computed twice where blocks overlap.
+may be sharded over devices.
 """
 
 from collections.abc import Callable
@@ -20,6 +20,9 @@ from tconv.geometry import Geometry
 def fold(body: Callable[[Any, Geometry, Any, Any], Any], carry,
          geometry: Geometry, rows: int):
   """Applies a function to one block of coarse rows after another.
+
+  The function sees the geometry of each block, which differs at the borders.
+  It is compiled once for blocks that touch no border, and for each other block.
 
   Args:
     body: function `body(carry, block, first, start)` that returns the next
@@ -51,14 +54,15 @@ def fold(body: Callable[[Any, Geometry, Any, Any], Any], carry,
 
 
 def loop(body: Callable[[Any, Any, Any], Any], carry, size: int, rows: int):
-  """Applies a function to equal blocks of rows, which cover all.
+  """Applies a function to equal blocks of rows; it is compiled once.
 
-  Unlike in `fold`, the function sees whole arrays and compiles once.
+  If the number of rows in a block does not divide the number of all, the last
+  block begins with rows of the one before.
 
   Args:
-    body: function `body(carry, first, again)` that returns the next carry, with
-      the first row of a block, and the number of its rows that the block before
-      contains too.
+    body: function `body(carry, first, again)` that returns the next carry.
+      `first` is the first row of a block, and `again` the number of its rows
+      that the block before contains too, both as scalar arrays.
     carry: carry of the first call.
     size: number of all rows.
     rows: number of rows in a block.
