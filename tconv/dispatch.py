@@ -40,8 +40,8 @@ METHODS = (*FORMS, 'auto')
 # Forms that call the platform's own convolutions.
 _CONVOLUTIONS = ('cudnn', 'lax', 'vjp')
 PLATFORMS = ('cpu', 'cuda', 'rocm', 'tpu')
-# Largest number of taps to write out as one product each: a program of this
-# length compiles in a second.
+# Largest number of taps of depthwise kernels to write out as one product each.
+# A program of this length compiles in a second.
 _MANY_TAPS = 100
 # Largest number of shifted arrays to add at once.
 _MANY_TERMS = 16
@@ -179,14 +179,13 @@ def _costs(operation: str, geometry: Geometry, positions: int, fine: int,
   shifts = _shifts(geometry)
   patches, windows = positions * taps * fine, positions * shifts * coarse
   x, y = positions * phases * fine, positions * coarse
+  if operation == 'conv_transpose' and max(geometry.dilation, default=1) > 1:
+    patches *= phases  # Taps are added one by one, each to the whole grid.
   copied = {'overlap_add': (patches, y, taps * fine * coarse),
             'polyphase': (windows, x, shifts * phases * fine * coarse)}
   if operation == 'conv_transpose':
     products = {'overlap_add': y * _columns(taps * fine),
                 'polyphase': windows * _columns(phases * fine)}
-    if max(geometry.dilation, default=1) > 1:
-      # Taps are added one by one, each to the whole grid.
-      copied['overlap_add'] = (patches * phases, y, 0)
   else:
     products = {'overlap_add': patches * _columns(coarse),
                 'polyphase': x * _columns(shifts * coarse)}
@@ -235,10 +234,10 @@ def compute(operation: str, method: str, platform: str, lhs: jax.Array,
   if method == 'residues':  # The form of the undilated operation decides.
     wide = dtype
   elif platform != 'cpu':
-    if method == 'overlap_add':  # Blocks serve the cache of a CPU.
-      options = {'blocks': False}
-    elif (method, operation) == ('polyphase', 'conv_transpose'):
+    if (method, operation) == ('polyphase', 'conv_transpose'):
       wide, options = dtype, {'dense': vjp, 'split': True}
+    elif method in ('overlap_add', 'polyphase'):
+      options = {'for_cpu': False}
     elif method in _CONVOLUTIONS:
       wide = dtype
   return implementation(operation, method, platform)(

@@ -54,8 +54,10 @@ _OPERATION = {array: operation for operation, array in _GIVES.items()}
 _SHARED: dict[frozenset[str], str] = {
     frozenset('xy'): 'N', frozenset('wy'): 'O', frozenset('xw'): 'C',
     frozenset('xwy'): 'groups'}
-# Forms that end in a sum of many slices, which is slow if XLA fuses it.
-_SUMS = ('overlap_add', 'taps')
+# Operations and forms that end in a sum of many slices, which is slow if XLA
+# fuses it.
+_SUMS = (('conv_transpose', 'overlap_add'), ('conv_transpose', 'taps'),
+         ('conv', 'polyphase'))
 PRIMITIVES = {
     operation: core.Primitive(f'tconv_{operation}') for operation in _GIVES}
 
@@ -114,8 +116,7 @@ def _compute(lhs, rhs, *, operation, geometry, precision, dtype, method,
   compute = functools.partial(
       dispatch.compute, operation, method, platform, geometry=plain,
       precision=precision, dtype=wide)
-  if (platform == 'cpu' and operation == 'conv_transpose'
-      and method in _SUMS):
+  if platform == 'cpu' and (operation, method) in _SUMS:
     # A reduction of the result, such as a loss, would be fused with the sums
     # and computed with them on one thread.
     compute = calls.outlined(compute, f'tconv_{operation}_{method}')

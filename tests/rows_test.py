@@ -81,13 +81,17 @@ class BlocksTest(parameterized.TestCase):
     np.testing.assert_array_equal(
         seen // 100, (here >= start) & (here < start + -size % count))
 
-  @parameterized.parameters('conv_transpose', 'conv', 'conv_kernel_grad')
+  # Operation, dilation, groups.
+  @parameterized.parameters(
+      ('conv_transpose', 1, 1), ('conv', 1, 1), ('conv_kernel_grad', 1, 1),
+      ('conv', 3, 1), ('conv', 1, 2), ('conv_kernel_grad', 3, 2))
   def test_the_buffer_is_bounded_and_a_batch_stays_on_its_devices(
-      self, operation):
+      self, operation, dilation, groups):
     # 2048 x 2048 fine positions of 8 channels, 4 taps each way: patches of the
     # whole would be 512 MiB for each image.
     geometry = geometry_lib.conv_transpose_geometry(
-        (1024, 1024), (4, 4), (2, 2), 1, (1, 1))
+        (1024, 1024), (4, 4), (2, 2), dilation * 3 // 2, (dilation,) * 2,
+        groups)
     mesh = jax.make_mesh((4,), ('data',), axis_types=(AxisType.Auto,))
 
     x, y, w = (
@@ -95,7 +99,7 @@ class BlocksTest(parameterized.TestCase):
                              sharding=NamedSharding(mesh, spec))
         for size, spec in (((4, 2048, 2048, 8), P('data')),
                            ((4, 1024, 1024, 8), P('data')),
-                           ((4, 4, 8, 8), P())))
+                           ((4, 4, 8 // groups, 8), P())))
     operands = {'conv': (x, w), 'conv_transpose': (y, w),
                 'conv_kernel_grad': (x, y)}[operation]
     compiled = jax.jit(lambda a, b: trilinear.contract(

@@ -137,6 +137,11 @@ class RobustnessTest(parameterized.TestCase):
       program = loss.lower(jnp.ones((1, 4, 4, 256)),
                            jnp.ones((4, 4, fine, 256))).compile().as_text()
       self.assertRegex(program, r' call\(.*tconv_conv_transpose_overlap_add')
+    loss = jax.jit(lambda x, w: jnp.mean(tconv.conv(
+        x, w, 2, 'SAME', method='polyphase')**2))
+    program = loss.lower(jnp.ones((1, 8, 8, 4)),
+                         jnp.ones((4, 4, 4, 4))).compile().as_text()
+    self.assertRegex(program, r' call\(.*tconv_conv_polyphase')
 
 
 class ShardingTest(parameterized.TestCase):

@@ -66,3 +66,14 @@ def zeros(shape: Sequence[int], dtype, *, like: jax.Array) -> jax.Array:
   """
   return lax.pcast(jnp.zeros(shape, dtype),
                    tuple(jax.typeof(like).mat.varying), to='varying')
+
+
+def split(a: jax.Array, groups: int) -> jax.Array:
+  """[M, groups * C] -> [groups, M, C]."""
+  return a.reshape(a.shape[0], groups, a.shape[1] // groups).swapaxes(0, 1)
+
+
+def join(a: jax.Array) -> jax.Array:
+  """[groups, M, C] -> [M, groups * C], which undoes `split`."""
+  groups, count, channels = a.shape
+  return a.swapaxes(0, 1).reshape(count, groups * channels)

@@ -11,7 +11,8 @@ Letters in the einsums: m coarse positions of all images, q taps and fine
 channels, o coarse channels. Groups are a leading axis.
 
 Further option:
-  blocks: whether to process large arrays block by block.
+  for_cpu: whether to suit a CPU: patches in blocks that stay in its cache, and
+    copied in calls of their own. On accelerators, XLA does better without.
 """
 
 import functools
@@ -22,7 +23,6 @@ from jax import lax
 import jax.numpy as jnp
 import numpy as np
 
-from tconv.forms import groups
 from tconv.forms import layout
 from tconv.forms import patches
 from tconv.forms import rows
@@ -35,7 +35,7 @@ BLOCK = 8 * 2**20
 
 def conv_transpose(y: jax.Array, kernel: jax.Array, geometry: Geometry, *,
                    precision=None, preferred_element_type=None,
-                   blocks: bool = True) -> jax.Array:
+                   for_cpu: bool = True) -> jax.Array:
   """Transposes a convolution by stamping the kernel at every coarse position.
 
   The value at each coarse position scales the whole kernel, which gives a patch
@@ -45,8 +45,7 @@ def conv_transpose(y: jax.Array, kernel: jax.Array, geometry: Geometry, *,
   batch, channels = y.shape[0], kernel.shape[-2] * geometry.feature_group_count
   dtype = preferred_element_type or y.dtype
   if y.shape[-1] == geometry.feature_group_count:
-    return _stamp_depthwise(y.astype(dtype), kernel, geometry)
-  kernel, geometry = groups.bundle(kernel, geometry)
+    return _scale_kernels(y.astype(dtype), kernel, geometry)
   weights = _matrices(kernel, geometry)
 
   def stamp(y, block):
@@ -62,77 +61,73 @@ def conv_transpose(y: jax.Array, kernel: jax.Array, geometry: Geometry, *,
     stamped += _cut(x, start, block.fine_size[0])
     return lax.dynamic_update_slice_in_dim(x, stamped, start, 1)
 
-  count = _block_rows(batch, channels, dtype, geometry) if blocks else None
-  if count is None:
+  size = _block_rows(batch, channels, dtype, geometry) if for_cpu else None
+  if size is None:
     return stamp(y, geometry)
   x = layout.zeros((batch, *geometry.fine_size, channels), dtype, like=y)
-  return rows.fold(add, x, geometry, count)
+  return rows.fold(add, x, geometry, size)
 
 
-def _stamp_depthwise(y: jax.Array, kernel: jax.Array, geometry: Geometry
-                     ) -> jax.Array:
-  """Transposes a convolution to groups of one channel.
+def _scale_kernels(y: jax.Array, kernel: jax.Array, geometry: Geometry
+                   ) -> jax.Array:
+  """Transposes a convolution to groups of one coarse channel.
 
   Products are fused into the sum: no patch is written to memory.
   """
   *taps, fine, coarse = kernel.shape
   kernel = jnp.swapaxes(kernel, -1, -2).reshape(
       *(1,) * (y.ndim - 1), *taps, coarse, fine)
-  stamps = kernel * y.reshape(
-      *y.shape[:-1], *(1,) * len(taps), coarse, 1)
+  stamps = kernel * y.reshape(*y.shape[:-1], *(1,) * len(taps), coarse, 1)
   return patches.overlap(
       stamps.reshape(*y.shape[:-1], *taps, coarse * fine), geometry)
 
 
 def conv(x: jax.Array, kernel: jax.Array, geometry: Geometry, *,
          precision=None, preferred_element_type=None,
-         blocks: bool = True) -> jax.Array:
+         for_cpu: bool = True) -> jax.Array:
   """Convolves by one matmul of [N * coarse, K * C] patches by [K * C, O]."""
   batch, channels, features = x.shape[0], x.shape[-1], kernel.shape[-1]
   dtype = preferred_element_type or x.dtype
-  kernel, geometry = groups.bundle(kernel, geometry)
   weights = _matrices(kernel, geometry)
 
   def multiply(*block):
-    seen = patches.extract(x, geometry, *block)
-    y = groups.join(_product('mq,qo->mo', seen, weights, precision, dtype))
+    seen = patches.extract(x, geometry, *block, call=for_cpu)
+    y = layout.join(_product('mq,qo->mo', seen, weights, precision, dtype))
     return y.reshape(batch, -1, *geometry.coarse_size[1:], features)
 
-  count = _block_rows(batch, channels, x.dtype, geometry) if blocks else None
-  if count is None:
+  size = _block_rows(batch, channels, x.dtype, geometry) if for_cpu else None
+  if size is None:
     return multiply().reshape(batch, *geometry.coarse_size, features)
   return rows.loop(
       lambda y, first, _: lax.dynamic_update_slice_in_dim(
-          y, multiply(first, count), first, 1),
+          y, multiply(first, size), first, 1),
       layout.zeros((batch, *geometry.coarse_size, features), dtype, like=x),
-      geometry.coarse_size[0], count)
+      geometry.coarse_size[0], size)
 
 
 def conv_kernel_grad(x: jax.Array, y: jax.Array, geometry: Geometry, *,
                      precision=None, preferred_element_type=None,
-                     blocks: bool = True) -> jax.Array:
+                     for_cpu: bool = True) -> jax.Array:
   """Computes the kernel gradient by one matmul of patches and `y`.
 
-  The matrix of patches is [K * C, N * coarse].
+  It is a product of [O, N * coarse] by [N * coarse, K * C], or the transpose of
+  that.
   """
   batch, channels, features = x.shape[0], x.shape[-1], y.shape[-1]
   dtype = preferred_element_type or x.dtype
-  count = geometry.feature_group_count
-  geometry = groups.bundled(geometry, channels // count, features // count)
-  bundles = geometry.feature_group_count
-  # Columns of the matrices: those of patches, and those of y.
-  shape = [math.prod(geometry.kernel_size) * channels // bundles,
-           features // bundles]
+  groups = geometry.feature_group_count
+  # Columns of the matrices of a group: those of patches, and those of y.
+  columns = (math.prod(geometry.kernel_size) * channels // groups,
+             features // groups)
   # One of two matrices whose rows are summed must be transposed. It should be
   # y, the smaller one, although the result is then transposed as well. This is
   # faster if there are more rows than columns of y.
   positions = batch * math.prod(geometry.coarse_size)
-  swap = not isinstance(positions, int) or positions > shape[1]
-  if swap:
-    shape.reverse()
+  swap = not isinstance(positions, int) or positions > columns[1]
 
   def multiply(y, *block):
-    seen, y = patches.extract(x, geometry, *block), _matrices(y, geometry)
+    seen = patches.extract(x, geometry, *block, call=for_cpu)
+    y = _matrices(y, geometry)
     if swap:  # The barrier makes XLA transpose y at once, not in the product.
       y = lax.optimization_barrier(jnp.swapaxes(y, 1, 2))
       return _product('om,mq->oq', y, seen, precision, dtype)
@@ -144,18 +139,19 @@ def conv_kernel_grad(x: jax.Array, y: jax.Array, geometry: Geometry, *,
     part = jnp.where(row < again, jnp.zeros((), part.dtype), part)
     return total + multiply(part, first, size)
 
-  size = _block_rows(batch, channels, x.dtype, geometry) if blocks else None
+  size = _block_rows(batch, channels, x.dtype, geometry) if for_cpu else None
   if size is None:
     kernel = multiply(y)
   else:
-    total = layout.zeros((bundles, *shape), dtype, like=x)
-    kernel = rows.loop(functools.partial(add, size), total,
-                       geometry.coarse_size[0], size)
+    shape = columns[::-1] if swap else columns
+    kernel = rows.loop(
+        functools.partial(add, size),
+        layout.zeros((groups, *shape), dtype, like=x),
+        geometry.coarse_size[0], size)
   if swap:  # The barrier keeps XLA from swapping the two back.
     kernel = jnp.swapaxes(lax.optimization_barrier(kernel), 1, 2)
-  kernel = groups.join(kernel).reshape(
-      *geometry.kernel_size, channels // bundles, features)
-  return groups.unbundle(kernel, count, bundles)
+  return layout.join(kernel).reshape(
+      *geometry.kernel_size, channels // groups, features)
 
 
 def _cut(a: jax.Array, first, count: int) -> jax.Array:
@@ -165,23 +161,25 @@ def _cut(a: jax.Array, first, count: int) -> jax.Array:
 
 def _matrices(a: jax.Array, geometry: Geometry) -> jax.Array:
   """[..., groups * C] -> [groups, M, C], a matrix for each group."""
-  return groups.split(a.reshape(-1, a.shape[-1]), geometry.feature_group_count)
+  return layout.split(a.reshape(-1, a.shape[-1]), geometry.feature_group_count)
 
 
 def _product(letters: str, a: jax.Array, b: jax.Array, precision, dtype
              ) -> jax.Array:
   """An einsum of matrices for each group, the first axis of all arrays."""
-  product = functools.partial(
-      jnp.einsum, precision=precision, preferred_element_type=dtype)
+  product = functools.partial(jnp.einsum, letters, precision=precision,
+                              preferred_element_type=dtype)
   if a.shape[0] == 1:  # XLA would copy arrays of more than two axes.
-    return product(letters, a[0], b[0])[None]
-  lhs, rhs, result = letters.replace('->', ',').split(',')
-  return product(f'g{lhs},g{rhs}->g{result}', a, b)
+    return product(a[0], b[0])[None]
+  return jax.vmap(product)(a, b)
 
 
 def _block_rows(batch: int, channels: int, dtype, geometry: Geometry
                 ) -> int | None:
-  """Number of coarse rows in a block; None if all patches are small."""
+  """Number of coarse rows in a block; None if one block is enough.
+
+  Up to three times the size of a block, one product is faster than a loop.
+  """
   values = batch * channels * math.prod(geometry.kernel_size)
   return rows.count(values * np.dtype(dtype).itemsize, geometry, BLOCK,
                     smallest=3 * BLOCK)

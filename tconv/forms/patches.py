@@ -15,7 +15,7 @@ from tconv.geometry import Geometry
 
 
 def extract(x: jax.Array, geometry: Geometry, first=0,
-            rows: int | None = None) -> jax.Array:
+            rows: int | None = None, *, call: bool) -> jax.Array:
   """Copies the patch that each coarse position reads (im2col).
 
   Args:
@@ -23,18 +23,20 @@ def extract(x: jax.Array, geometry: Geometry, first=0,
     geometry: sizes that relate the two grids, without negative padding.
     first: first position on the first coarse axis, an int or a scalar array.
     rows: number of positions on that axis; by default, all.
+    call: whether to copy in a call that XLA does not inline. XLA's CPU compiler
+      would fuse the copy with the reshape into matrices, and find each element
+      by divisions, which takes up to five times as long. In a loop, it would
+      also write a padded copy of `x` first.
 
   Returns:
     [groups, N * coarse, K * C] array, zero outside of the fine grid.
   """
   coarse = geometry.coarse_size if rows is None else (
       rows, *geometry.coarse_size[1:])
-  # XLA would fuse the copy with this reshape into matrices. It would then find
-  # each element by divisions, which takes up to five times as long. In a loop,
-  # it would also write a padded copy of x first.
-  patches = calls.outlined(
-      functools.partial(_extract, geometry=geometry, coarse=coarse),
-      'tconv_patches')(x, jnp.asarray(first, np.int32))
+  copy = functools.partial(_extract, geometry=geometry, coarse=coarse)
+  if call:
+    copy = calls.outlined(copy, 'tconv_patches')
+  patches = copy(x, jnp.asarray(first, np.int32))
   return patches.reshape(
       patches.shape[0], x.shape[0] * math.prod(coarse), -1)
 
@@ -52,14 +54,14 @@ def _extract(x: jax.Array, first: jax.Array, geometry: Geometry,
       (0, 0, 0), *((lo, hi, 0) for lo, hi in geometry.padding), (0, 0, 0)))
   x = x.reshape(*x.shape[:-1], groups, x.shape[-1] // groups)
   # On the last axis, the taps of a patch are neighbors, and one slice.
-  *sizes, extent = geometry.effective_kernel_size
+  extent = geometry.effective_kernel_size[-1]
   shape = (groups, x.shape[0], *coarse, *geometry.kernel_size[:-1])
   position = functools.partial(lax.broadcasted_iota, np.int32, shape)
   starts = [position(2 + axis) * stride
             for axis, stride in enumerate(geometry.strides)]
   starts[0] += first * geometry.strides[0]
-  for axis in range(len(sizes)):
-    starts[axis] += geometry.dilation[axis] * position(2 + n + axis)
+  for axis, dilation in enumerate(geometry.dilation[:-1]):
+    starts[axis] += position(2 + n + axis) * dilation
   seen = lax.gather(
       x, jnp.stack(starts, -1),
       lax.GatherDimensionNumbers(

@@ -12,6 +12,7 @@ Further options of `conv_transpose`:
     by default, the platform's own convolution on a GPU.
   split: whether to split the kernel into parts, and to add up their results,
     where filling up the phases would cost more than a fifth of the work.
+Options of `conv` and `conv_kernel_grad` are those of `overlap_add`.
 
 References:
   Shi et al., `Is the deconvolution layer the same as a convolutional layer?
@@ -59,20 +60,19 @@ def conv_transpose(y: jax.Array, kernel: jax.Array, geometry: Geometry, *,
       geometry)
 
 
-def conv(x: jax.Array, kernel: jax.Array, geometry: Geometry, *,
-         precision=None, preferred_element_type=None) -> jax.Array:
+def conv(x: jax.Array, kernel: jax.Array, geometry: Geometry,
+         **options) -> jax.Array:
   """Convolves with stride 1, after making the phases of `x` channels."""
   return overlap_add.conv_transpose(
       _unweave(x, geometry), _segregate(kernel, geometry), _dense(geometry),
-      precision=precision, preferred_element_type=preferred_element_type)
+      **options)
 
 
-def conv_kernel_grad(x: jax.Array, y: jax.Array, geometry: Geometry, *,
-                     precision=None, preferred_element_type=None) -> jax.Array:
+def conv_kernel_grad(x: jax.Array, y: jax.Array, geometry: Geometry,
+                     **options) -> jax.Array:
   """Computes the kernel gradient, with the phases of `x` as channels."""
   segregated = overlap_add.conv_kernel_grad(
-      y, _unweave(x, geometry), _dense(geometry), precision=precision,
-      preferred_element_type=preferred_element_type)
+      y, _unweave(x, geometry), _dense(geometry), **options)
   channels = x.shape[-1] // geometry.feature_group_count
   return vjp.pull_back(
       functools.partial(_segregate, geometry=geometry),

@@ -65,7 +65,7 @@ def loop(body: Callable[[Any, Any, Any], Any], carry, size: int, rows: int):
       that the block before contains too, both as scalar arrays.
     carry: carry of the first call.
     size: number of all rows.
-    rows: number of rows in a block.
+    rows: number of rows in a block, at most `size`.
 
   Returns:
     The carry that the last call returned.
@@ -99,8 +99,8 @@ def count(size: int, geometry: Geometry, block: int, *, smallest: int
   if coarse[0] * row <= smallest:
     return None
   most = max(1, block // row)
-  # If the number divides the size, there is no smaller block at the end, which
-  # would be compiled by itself.
+  # If the number divides the size, `fold` compiles no smaller block at the end,
+  # and `loop` repeats no rows.
   return next((n for n in range(most, most // 2, -1) if coarse[0] % n == 0),
               most)
 
