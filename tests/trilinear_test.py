@@ -143,6 +143,17 @@ class RobustnessTest(parameterized.TestCase):
                          jnp.ones((4, 4, 4, 4))).compile().as_text()
     self.assertRegex(program, r' call\(.*tconv_conv_polyphase')
 
+  @parameterized.parameters('auto', 'overlap_add', 'polyphase', 'taps')
+  def test_a_nan_stays_in_its_member_of_an_ensemble(self, method):
+    # vmap folds members into groups, which must not be mixed by zeros.
+    up = lambda y, w: tconv.conv_transpose(y, w, 2, method=method)
+    step = jax.vmap(lambda y, w: (
+        up(y, w), jax.grad(lambda *a: (up(*a)**2).sum(), (0, 1))(y, w)))
+    y = jnp.ones((3, 1, 5, 5, 2)).at[1].set(jnp.nan)
+    for result in jax.tree.leaves(step(y, jnp.ones((3, 3, 3, 2, 2)))):
+      self.assertTrue(jnp.isnan(result[1]).any())
+      self.assertFalse(jnp.isnan(result[jnp.array([0, 2])]).any())
+
 
 class ShardingTest(parameterized.TestCase):
 

@@ -12,7 +12,7 @@ channels, o coarse channels. Groups are a leading axis.
 
 Further option:
   for_cpu: whether to suit a CPU: patches in blocks that stay in its cache, and
-    copied in calls of their own. On accelerators, XLA does better without.
+    copied in calls of their own. Accelerators use neither.
 """
 
 import functools
