@@ -41,9 +41,9 @@ METHODS = (*FORMS, 'auto')
 _CONVOLUTIONS = ('cudnn', 'lax', 'vjp')
 PLATFORMS = ('cpu', 'cuda', 'rocm', 'tpu')
 # Largest number of taps of depthwise kernels to write out as one product each.
-# A program of this length compiles in a second.
+# A program of this length compiles in up to two seconds.
 _MANY_TAPS = 100
-# Largest number of shifted arrays to add at once.
+# Largest number of shifted arrays to add at once, for depthwise kernels.
 _MANY_TERMS = 16
 # Multiply-adds on a CPU that take as long as copying one element: of patches of
 # the fine grid, of y and of the kernel in 'overlap_add'; of patches of the
